@@ -1,0 +1,69 @@
+"""Surefoot: the optimization half of PyTorch training.
+
+``import surefoot as optim`` stands in for ``import torch.optim as optim``: every name of torch.optim is
+here. Those in :data:`TORCHS_OWN` are torch's own classes, until Surefoot has better.
+"""
+
+from torch.optim import (
+    ASGD,
+    LBFGS,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adamax,
+    Muon,
+    Optimizer,
+    RMSprop,
+    Rprop,
+    SparseAdam,
+    swa_utils,
+    swap_in_optimizer_params_and_state,
+)
+
+from surefoot import curves, lr_scheduler
+from surefoot.optimizers import SGD, Adam, AdamW, NAdam, RAdam
+from surefoot.rule import Rule, rule
+
+TORCHS_OWN = (
+    "ASGD",
+    "LBFGS",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adamax",
+    "Muon",
+    "Optimizer",
+    "RMSprop",
+    "Rprop",
+    "SparseAdam",
+    "swa_utils",
+    "swap_in_optimizer_params_and_state",
+)
+"""Names that are torch's, not ours."""
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ASGD",
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Muon",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "Rule",
+    "SparseAdam",
+    "curves",
+    "lr_scheduler",
+    "rule",
+    "swa_utils",
+    "swap_in_optimizer_params_and_state",
+]

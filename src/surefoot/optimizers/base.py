@@ -1,0 +1,334 @@
+"""The optimizer every family builds on: state, groups, checkpoints, and the step.
+
+A family adds a rule, the numbers the rule needs at each step, and a constructor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from itertools import chain
+from typing import Any, ClassVar, TypeAlias, overload
+
+import torch
+from torch import Tensor
+
+from surefoot.kernels import Row, choose
+from surefoot.rule import Rule
+
+__all__ = ["Optimizer", "ParamsT", "decays"]
+
+ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+Group: TypeAlias = dict[str, Any]
+
+# What a hyperparameter may be: its lowest value, and the bound that it must stay below.
+RANGES: dict[str, tuple[float, float]] = {
+    "lr": (0.0, math.inf),
+    "betas": (0.0, 1.0),
+    "eps": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "momentum": (0.0, math.inf),
+    "momentum_decay": (0.0, math.inf),
+    "dampening": (-math.inf, math.inf),
+}
+
+# How a step is executed, not what it computes: a checkpoint never changes these.
+EXECUTION = ("foreach", "fused", "capturable", "differentiable")
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Runs one :class:`~surefoot.rule.Rule` over parameter groups.
+
+    A drop-in for :class:`torch.optim.Optimizer`: hooks, ``param_groups``, ``state`` (keys, shapes
+    and dtypes), ``state_dict`` and pickling are torch's, and torch's schedulers and
+    ``GradScaler`` work on it.
+
+    Args:
+        params: Parameters, ``(name, parameter)`` pairs as from ``model.named_parameters()``, or
+            dicts with key ``"params"`` and the group's own hyperparameters. They are copied, not
+            written to.
+        defaults: Hyperparameters of groups that do not set their own.
+        executor: ``"eager"``, or None for the best there is.
+
+    Raises:
+        ValueError: ``params`` is empty, holds a parameter twice or a non-leaf; a
+            hyperparameter is out of its range.
+        TypeError: ``params`` holds something that is not a tensor.
+    """
+
+    rule: ClassVar[Rule]
+    counters: ClassVar[dict[str, float]] = {"step": 0.0}
+    """Numbers kept for each parameter, with the value they start from."""
+
+    def __init__(self, params: ParamsT, defaults: Group, *, executor: str | None = None) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("params is a single tensor: pass a list, as in [tensor] or model.parameters()")
+        entries: list[Any] = list(params)
+        if not entries:
+            raise ValueError(
+                "params is empty: pass model.parameters(); a generator that was read before is empty too"
+            )
+        if defaults.get("foreach") and defaults.get("fused"):
+            raise ValueError("foreach=True and fused=True exclude each other: pass one of them, or neither")
+        self.executor, self._run = choose(executor)
+        super().__init__(entries, defaults)
+
+    def buffers(self, group: Group) -> tuple[str, ...]:
+        """Names of the rule's buffers that ``group`` uses."""
+        return self.rule.buffers
+
+    def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
+        """The rule's numbers for this step of one parameter.
+
+        Args:
+            hyper: The group's hyperparameters, floats unless ``capturable`` or ``differentiable``.
+            state: The parameter's state before the step, ``state["step"]`` already counted.
+        """
+        raise NotImplementedError
+
+    def dense(self, grad: Tensor, group: Group) -> Tensor:
+        """The gradient as the rule can take it; most rules take no sparse one."""
+        if grad.is_sparse:
+            raise RuntimeError(
+                f"{type(self).__name__} does not support sparse gradients: use SparseAdam or SGD, "
+                "or build the embedding with sparse=False"
+            )
+        return grad
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient.
+
+        A parameter whose ``grad`` is None keeps its value, its state and its count.
+
+        Args:
+            closure: Re-evaluates the model and returns the loss.
+
+        Returns:
+            What ``closure`` returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            # All gradients are looked at before any state is touched.
+            work = [
+                (group, param, self.dense(param.grad, group))
+                for group in self.param_groups
+                for param in group["params"]
+                if param.grad is not None
+            ]
+            self._run(self.rule, self._rows(work))
+        return loss
+
+    def _rows(self, work: list[tuple[Group, Tensor, Tensor]]) -> Iterator[Row]:
+        hypers = {id(group): _numbers(group) for group, _, _ in work}
+        for group, param, grad in work:
+            state = self.state.get(param, {})
+            for name, start in self.counters.items():
+                if name not in state:
+                    state[name] = _counter(start, param, group)
+            if "step" in state:
+                state["step"] += 1
+            scalars = self.scalars(hypers[id(group)], state)
+            used = self.buffers(group)
+            for name in used:
+                if state.get(name) is None:
+                    state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+            if state:
+                self.state[param] = state
+            yield Row(
+                param,
+                grad,
+                -1.0 if group["maximize"] else 1.0,
+                tuple(state[name] if name in used else None for name in self.rule.buffers),
+                tuple(scalars[name] for name in self.rule.scalars),
+            )
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group of parameters, at construction or later.
+
+        Args:
+            param_group: ``{"params": ..., **hyperparameters}``; what it leaves out comes from
+                ``defaults``. It is copied, not written to.
+
+        Raises:
+            TypeError: Not a dict, or ``params`` holds something that is not a tensor.
+            ValueError: A parameter is in a group already or is not a leaf; names on some
+                parameters only; a hyperparameter is out of its range. The optimizer is unchanged.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group is a {type(param_group).__name__}: pass a dict with key 'params'")
+        if "params" not in param_group:
+            raise ValueError(f"param_group has keys {list(param_group)}: it needs 'params'")
+        group = dict(param_group)
+        params = group["params"]
+        if not isinstance(params, set):  # torch refuses a set: it has no order
+            group["params"] = [params] if isinstance(params, Tensor) else list(params)
+            self._check_params(group["params"])
+        self._check_hyperparameters({**self.defaults, **group})
+        super().add_param_group(group)
+
+    def _check_params(self, params: list[Any]) -> None:
+        taken = {p: f"group {i}" for i, group in enumerate(self.param_groups) for p in group["params"]}
+        for i, entry in enumerate(params):
+            name, param = entry if isinstance(entry, tuple) else (f"params[{i}]", entry)
+            if not isinstance(param, Tensor):
+                raise TypeError(f"{name} is a {type(param).__name__}: an optimizer takes tensors")
+            if param in taken:
+                raise ValueError(
+                    f"{name} of shape {tuple(param.shape)} is in {taken[param]} already: "
+                    "leave it in one group only"
+                )
+            if not (self.defaults["differentiable"] or param.is_leaf or param.retains_grad):
+                raise ValueError(
+                    f"{name} of shape {tuple(param.shape)} is not a leaf (it was computed from other "
+                    "tensors): pass the tensor it was made from, or .detach().requires_grad_() it"
+                )
+
+    def _check_hyperparameters(self, group: Group) -> None:
+        for name in RANGES.keys() & group.keys():
+            if name != "betas":
+                _check_number(name, group[name], *RANGES[name])
+                continue
+            if not (isinstance(group[name], tuple | list) and len(group[name]) == 2):
+                raise ValueError(f"betas={group[name]!r}: pass two numbers, as in (0.9, 0.999)")
+            for i, beta in enumerate(group[name]):
+                _check_number(f"betas[{i}]", beta, *RANGES[name])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a ``state_dict`` of this class, or of torch's class of the same name.
+
+        Tensors are copied in their own dtype, moved to their parameter's device. Hyperparameters
+        are the saved ones; ``foreach``, ``fused``, ``capturable`` and ``differentiable`` stay as
+        they are here. Nothing changes if anything is wrong.
+
+        Args:
+            state_dict: What :meth:`state_dict` returned. It is not written to.
+
+        Raises:
+            ValueError: Groups or shapes differ, or the state is another optimizer's; the message
+                names the parameter.
+        """
+        state_dict = state_dict.copy()
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict
+        saved_groups = state_dict["param_groups"]
+        ours, theirs = ([len(g["params"]) for g in groups] for groups in (self.param_groups, saved_groups))
+        if ours != theirs:
+            raise ValueError(
+                f"the saved groups hold {theirs} parameters, this optimizer's hold {ours}: "
+                "build it with the same groups in the same order"
+            )
+        groups = [self._adopt_group(*pair) for pair in zip(self.param_groups, saved_groups, strict=True)]
+        state: defaultdict[Any, Any] = defaultdict(dict)
+        by_id = dict(
+            zip(
+                chain.from_iterable(g["params"] for g in saved_groups),
+                self._labelled_params(),
+                strict=True,
+            )
+        )
+        for key, entry in state_dict["state"].items():
+            if key in by_id:
+                label, param, group = by_id[key]
+                state[param] = self._adopt_state(label, param, group, entry)
+            else:
+                state[key] = deepcopy(entry)
+        self.__setstate__({"state": state, "param_groups": groups})
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def _labelled_params(self) -> Iterator[tuple[str, Tensor, Group]]:
+        for i, group in enumerate(self.param_groups):
+            for j, param in enumerate(group["params"]):
+                names = group.get("param_names")
+                yield (names[j] if names else f"{j} of group {i}"), param, group
+
+    def _adopt_group(self, group: Group, saved: Group) -> Group:
+        adopted = {**self.defaults, **deepcopy({k: v for k, v in saved.items() if k != "params"})}
+        if "param_names" in group:
+            adopted.setdefault("param_names", group["param_names"])
+        for name in EXECUTION:
+            if name in group:
+                adopted[name] = group[name]
+        return {"params": group["params"], **adopted}
+
+    def _adopt_state(self, label: str, param: Tensor, group: Group, entry: Group) -> Group:
+        missing = self.counters.keys() - entry.keys() if entry else set()
+        if missing or (entry and not entry.keys() & {*self.rule.buffers, *self.counters}):
+            raise ValueError(
+                f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} keeps "
+                f"{[*self.counters, *self.rule.buffers]}: it was saved by another optimizer"
+            )
+        adopted: Group = {}
+        for key, value in entry.items():
+            if key in self.counters:
+                adopted[key] = _counter(value, param, group)
+            elif isinstance(value, Tensor):
+                if key in self.rule.buffers and value.shape != param.shape:
+                    raise ValueError(
+                        f"the saved {key} of parameter {label} has shape {tuple(value.shape)}, the parameter "
+                        f"has {tuple(param.shape)}: the model or the order of its parameters changed"
+                    )
+                dense = value.to_dense() if value.is_sparse else value
+                adopted[key] = torch.empty_like(param, dtype=dense.dtype).copy_(dense)
+            else:
+                adopted[key] = deepcopy(value)
+        return adopted
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "executor": self.executor}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.executor, self._run = choose(self.executor)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}Executor: {self.executor}\n)"
+
+
+def decays(lr: Any, weight_decay: Any, decoupled: bool) -> dict[str, Any]:
+    """Weight decay as a rule's two numbers: a factor on the parameter, or a term of the gradient.
+
+    Decoupled decay (Loshchilov & Hutter, https://arxiv.org/abs/1711.05101) multiplies the parameter
+    by ``decay = 1 - lr * weight_decay``; coupled decay adds ``l2 * param`` to the gradient.
+    """
+    if decoupled:
+        return {"decay": 1 - lr * weight_decay, "l2": 0.0}
+    return {"decay": 1.0, "l2": weight_decay}
+
+
+def _check_number(name: str, value: Any, low: float, below: float) -> None:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"{name} is a tensor of shape {tuple(value.shape)}: pass one number")
+    if not low <= value < below:
+        bounds = f"in [{low:g}, {below:g})" if below < math.inf else f"at least {low:g} and finite"
+        raise ValueError(f"{name}={float(value)!r} must be {bounds}")
+
+
+def _numbers(group: Group) -> Group:
+    """The group with 1-element tensors as floats, or as scalars where they must stay tensors."""
+    live = group["differentiable"] or group.get("capturable", False)
+
+    def number(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.reshape(()) if live else value.item()
+        return tuple(map(number, value)) if isinstance(value, tuple) else value
+
+    return {name: value if name == "params" else number(value) for name, value in group.items()}
+
+
+def _counter(value: Any, param: Tensor, group: Group) -> Tensor:
+    """A number of one parameter's state: on the host, unless ``capturable`` wants it on the device."""
+    dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+    device = param.device if group.get("capturable", False) else torch.device("cpu")
+    if isinstance(value, Tensor):
+        return value.detach().to(device, copy=True).reshape(())
+    return torch.tensor(float(value), dtype=dtype, device=device)
