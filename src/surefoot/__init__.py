@@ -21,8 +21,11 @@ from torch.optim import (
 )
 
 from surefoot import curves, lr_scheduler
+from surefoot.lr_finder import LRFinder
 from surefoot.optimizers import SGD, Adam, AdamW, NAdam, RAdam
 from surefoot.rule import Rule, rule
+from surefoot.run import Run
+from surefoot.train import Record, train
 
 TORCHS_OWN = (
     "ASGD",
@@ -53,17 +56,21 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "LRFinder",
     "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "Record",
     "Rprop",
     "Rule",
+    "Run",
     "SparseAdam",
     "curves",
     "lr_scheduler",
     "rule",
     "swa_utils",
     "swap_in_optimizer_params_and_state",
+    "train",
 ]

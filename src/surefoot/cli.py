@@ -1,0 +1,168 @@
+"""The command line: ``surefoot train digits``."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+except ImportError:
+    sys.exit("The surefoot command needs typer and rich: pip install 'surefoot[demo]'")
+
+from surefoot.experiment import OPTIMIZERS, SCHEDULES, Experiment, Row, Settings
+from surefoot.tasks import TASKS
+from surefoot.train import stop_on_signal
+
+__all__ = ["main"]
+
+STOPPED = 130
+"""Exit code after Ctrl-C, the one shells use."""
+
+DEFAULTS = Settings()
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+console = Console(highlight=False)
+
+
+@app.callback()
+def _surefoot() -> None:
+    """Surefoot: the optimization half of PyTorch training."""
+
+
+def _choice(choices: Iterable[str]) -> str:
+    return f"One of: {', '.join(sorted(choices))}."
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    task: Annotated[str | None, typer.Argument(help=f"What to train. {_choice(TASKS)}")] = None,
+    optimizer: Annotated[str, typer.Option(help=_choice(OPTIMIZERS))] = DEFAULTS.optimizer,
+    lr: Annotated[str, typer.Option(help="A number, or auto: found by a range test.")] = "auto",
+    schedule: Annotated[str, typer.Option(help=_choice(SCHEDULES))] = DEFAULTS.schedule,
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = DEFAULTS.epochs,
+    batch_size: Annotated[int, typer.Option(help="Samples for each update.")] = DEFAULTS.batch_size,
+    seed: Annotated[int, typer.Option(help="Of weights, batch order and dropout.")] = DEFAULTS.seed,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="A run to go on with: its folder.")] = None,
+) -> None:
+    """Train a task and report how it went.
+
+    Ctrl-C saves a checkpoint and prints the command that goes on; the result is the same, bit for bit.
+
+    Example: `surefoot train digits --optimizer radam --epochs 20`
+    """
+    given = [name for name in ("task", *asdict(DEFAULTS)) if _typed(context, name)]
+    if resume is not None:
+        if given:
+            _usage_error(f"--resume keeps the settings of the run: leave out {', '.join(given)}.")
+        _train(Experiment.resume(resume if resume.exists() else out / resume))
+        return
+    if task is None:
+        _usage_error(f"Name what to train. {_choice(TASKS)}")
+    try:
+        settings = Settings(task, optimizer, _rate(lr), schedule, epochs, batch_size, seed)
+    except ValueError as error:
+        _usage_error(str(error))
+    _train(Experiment.start(settings, out))
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _usage_error(message: str) -> NoReturn:
+    raise typer.BadParameter(message)
+
+
+def _rate(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"lr is {text!r}: it must be 'auto' or a number.") from None
+
+
+def _train(experiment: Experiment) -> None:
+    console.print(f"[bold]{escape(str(experiment.folder))}[/]: {escape(experiment.task.description)}")
+    if experiment.settings.lr is None:
+        _find_lr(experiment)
+    with stop_on_signal() as stopped, _progress() as progress:
+        bar = progress.add_task(
+            "Training", total=experiment.total_steps, completed=len(experiment.rows), loss=math.nan
+        )
+        for row in experiment.train(stopped):
+            progress.update(bar, completed=row.step, loss=row.loss)
+            if row.val_loss is not None:
+                progress.console.print(_line(row, experiment.settings.epochs))
+    if not experiment.finished:
+        console.print(f"Stopped and saved after step {experiment.rows[-1].step}. Go on with:")
+        console.print(
+            f"  surefoot train --resume {shlex.quote(str(experiment.folder))}", style="bold", soft_wrap=True
+        )
+        raise typer.Exit(STOPPED)
+    _summary(experiment, experiment.report())
+
+
+def _find_lr(experiment: Experiment) -> None:
+    try:
+        lr = experiment.find_lr()
+    except BaseException as error:
+        experiment.folder.rmdir()  # nothing is in it yet
+        if isinstance(error, KeyboardInterrupt):
+            console.print("Stopped in the range test: nothing was trained, nothing is left to resume.")
+            raise typer.Exit(STOPPED) from None
+        raise
+    console.print(f"Range test: learning rate [bold]{lr:.2e}[/], where the loss falls fastest")
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _line(row: Row, epochs: int) -> str:
+    width = len(str(epochs))
+    return (
+        f"epoch {row.epoch:{width}}/{epochs}  loss {row.loss:.4f}  held-out loss {row.val_loss:.4f}  "
+        f"accuracy {row.val_accuracy:7.2%}  lr {row.lr[0]:.2e}"
+    )
+
+
+def _summary(experiment: Experiment, files: list[Path]) -> None:
+    last = experiment.rows[-1]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("Validation accuracy", f"[bold]{last.val_accuracy:.2%}[/]")
+    table.add_row("Training time", f"{experiment.seconds:.1f} s")
+    table.add_row("Files", escape(f"{experiment.folder}/"))
+    for path in files:
+        table.add_row("", f"  {escape(path.name)}")
+    console.print()
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line: a failure that was foreseen is one sentence and exit code 1."""
+    try:
+        app()
+    except (ArithmeticError, ImportError, OSError, ValueError) as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escape(str(error))}")
+        sys.exit(1)

@@ -1,0 +1,399 @@
+"""The learning-rate range test: try every rate for one step, see where the loss falls fastest.
+
+Smith, 2017, "Cyclical Learning Rates for Training Neural Networks" (https://arxiv.org/abs/1506.01186), section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from surefoot import plots
+from surefoot.progress import track
+from surefoot.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["LRFinder", "TrainDataLoaderIter", "ValDataLoaderIter"]
+
+
+class TrainDataLoaderIter:
+    """Batches of a loader without end; override :meth:`inputs_labels_from_batch` for unusual ones.
+
+    Args:
+        data_loader: Any iterable of batches.
+        auto_reset: Start again when it is exhausted, instead of stopping.
+    """
+
+    def __init__(self, data_loader: Iterable[Any], auto_reset: bool = True) -> None:
+        self.data_loader, self.auto_reset = data_loader, auto_reset
+        self._iterator = iter(data_loader)
+
+    def inputs_labels_from_batch(self, batch_data: Any) -> tuple[Any, Any]:
+        """Split a batch into what the model takes and what the criterion compares with.
+
+        Raises:
+            ValueError: The batch is not a list or tuple of at least two.
+        """
+        if not isinstance(batch_data, list | tuple) or len(batch_data) < 2:
+            raise ValueError(
+                f"a batch is a {type(batch_data).__name__}, not (inputs, labels): pass a subclass of "
+                "TrainDataLoaderIter that overrides inputs_labels_from_batch"
+            )
+        return batch_data[0], batch_data[1]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self
+
+    def __next__(self) -> tuple[Any, Any]:
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            if not self.auto_reset:
+                raise
+            self._iterator = iter(self.data_loader)
+            batch = next(self._iterator)
+        return self.inputs_labels_from_batch(batch)
+
+
+class ValDataLoaderIter(TrainDataLoaderIter):
+    """All batches of a loader once, from the start for each ``iter()``."""
+
+    def __init__(self, data_loader: Iterable[Any]) -> None:
+        super().__init__(data_loader, auto_reset=False)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        self._iterator = iter(self.data_loader)
+        return self
+
+
+class LRFinder:
+    """Learning-rate range test with torch-lr-finder's interface, leaving no trace.
+
+    :meth:`range_test` trains with a rate that grows from batch to batch. :meth:`reset` then gives back
+    parameters, buffers, optimizer state, gradients, modes and every random generator bit for bit; an error or
+    Ctrl-C in the sweep does so by itself. Groups keep the ratio of their rates.
+
+    Args:
+        model: The model.
+        optimizer: Its optimizer, without a scheduler.
+        criterion: ``criterion(outputs, labels)`` returns the loss.
+        device: Where to run; the model's device if None.
+        memory_cache: Keep the copy of everything in memory, or else in a file.
+        cache_dir: Folder of that file; the system's temporary folder if None.
+        amp_backend: ``"torch"`` for mixed precision, or None.
+        amp_config: Arguments of ``torch.amp.autocast``.
+        grad_scaler: The ``GradScaler``, with ``amp_backend``.
+
+    Attributes:
+        history: ``{"lr": [...], "loss": [...]}`` of the last sweep, ``lr`` that of the first group.
+        best_loss: The lowest smoothed loss of the last sweep.
+
+    Raises:
+        RuntimeError: The optimizer has a scheduler already.
+        ValueError: An unknown ``amp_backend``, one without its scaler, or a ``cache_dir`` that is no folder.
+
+    Example:
+        >>> import surefoot as optim
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> data = TensorDataset(torch.randn(64, 3), torch.randn(64, 1))
+        >>> model = nn.Linear(3, 1)
+        >>> finder = optim.LRFinder(model, optim.SGD(model.parameters(), lr=1e-4), nn.MSELoss())
+        >>> finder.range_test(DataLoader(data, batch_size=16), end_lr=10, num_iter=50)
+        >>> 1e-4 < finder.suggestion() < 10
+        True
+        >>> finder.reset()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        criterion: Any,
+        device: torch.device | str | None = None,
+        memory_cache: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        amp_backend: Literal["torch"] | None = None,
+        amp_config: dict[str, Any] | None = None,
+        grad_scaler: Any = None,
+    ) -> None:
+        self.model, self.optimizer, self.criterion = model, optimizer, criterion
+        self._check_for_scheduler()
+        if amp_backend not in (None, "torch"):
+            raise ValueError(f"amp_backend={amp_backend!r} is unknown: pass 'torch' or None")
+        if amp_backend and grad_scaler is None:
+            raise ValueError(
+                "amp_backend='torch' needs grad_scaler: pass the GradScaler of your training loop"
+            )
+        if cache_dir is not None and not os.path.isdir(cache_dir):
+            raise ValueError(f"cache_dir={str(cache_dir)!r} is not a folder: create it, or leave it out")
+        self.amp_backend, self.amp_config, self.grad_scaler = amp_backend, amp_config or {}, grad_scaler
+        self.memory_cache, self.cache_dir = memory_cache, cache_dir
+        self.model_device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = torch.device(device) if device else self.model_device
+        self.history: dict[str, list[float]] = {"lr": [], "loss": []}
+        self.best_loss = math.inf
+        self._snapshot: Snapshot | None = None
+
+    def range_test(
+        self,
+        train_loader: Any,
+        val_loader: Any = None,
+        start_lr: float | None = None,
+        end_lr: float = 10,
+        num_iter: int = 100,
+        step_mode: Literal["exp", "linear"] = "exp",
+        smooth_f: float = 0.05,
+        diverge_th: float = 5,
+        accumulation_steps: int = 1,
+        non_blocking_transfer: bool = True,
+    ) -> None:
+        """Sweep the learning rate; the result is in :attr:`history`.
+
+        A second sweep starts from the same state as the first.
+
+        Args:
+            train_loader: Batches ``(inputs, labels)``, repeated as needed, or a :class:`TrainDataLoaderIter`.
+            val_loader: Read the loss on all of these after each step instead; slow and precise.
+            start_lr: First rate of the first group; its own if None.
+            end_lr: Last rate of the first group.
+            num_iter: Steps from one to the other, at least 2.
+            step_mode: Equal factors (``"exp"``) or differences (``"linear"``).
+            smooth_f: Share of a new loss in the running average, in [0, 1); 0 for no smoothing.
+            diverge_th: Stop when the loss is more than this times the lowest. NaN and infinity stop too.
+            accumulation_steps: Batches for each step.
+            non_blocking_transfer: Copy to the device without waiting.
+
+        Raises:
+            RuntimeError: The optimizer has a scheduler already.
+            ValueError: A setting is out of its range, the loader gave no batch, or the first loss is not
+                finite. The model is as it was.
+        """
+        self._check_for_scheduler()
+        rates = _rates(start_lr or float(self.optimizer.param_groups[0]["lr"]), end_lr, num_iter, step_mode)
+        if not 0 <= smooth_f < 1:
+            raise ValueError(f"smooth_f={smooth_f!r} must be in [0, 1)")
+        if not diverge_th > 1:
+            raise ValueError(f"diverge_th={diverge_th!r} must be greater than 1")
+        if accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps={accumulation_steps!r} must be at least 1")
+        self.reset()
+        loaders = [getattr(loader, "data_loader", loader) for loader in (train_loader, val_loader)]
+        folder = None if self.memory_cache else self.cache_dir or _temporary_folder()
+        self._snapshot = Snapshot(
+            self.model, self.optimizer, *loaders, scaler=self.grad_scaler, folder=folder
+        )
+        self.history, self.best_loss = {"lr": [], "loss": []}, math.inf
+        try:
+            self.model.to(self.device)
+            train = _batches(TrainDataLoaderIter, train_loader)
+            validation = None if val_loader is None else _batches(ValDataLoaderIter, val_loader)
+            self._sweep(
+                rates, train, validation, smooth_f, diverge_th, accumulation_steps, non_blocking_transfer
+            )
+        except BaseException:
+            self.reset()
+            raise
+
+    def _sweep(
+        self,
+        rates: list[float],
+        train: TrainDataLoaderIter,
+        validation: ValDataLoaderIter | None,
+        smooth_f: float,
+        diverge_th: float,
+        accumulation_steps: int,
+        non_blocking: bool,
+    ) -> None:
+        groups = self.optimizer.param_groups
+        ratios = [float(group["lr"]) / (float(groups[0]["lr"]) or 1) or 1.0 for group in groups]
+        for i in track(range(len(rates)), len(rates), "Learning-rate range test"):
+            for group, ratio in zip(groups, ratios, strict=True):
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rates[i] * ratio)
+                else:
+                    group["lr"] = rates[i] * ratio
+            loss = self._train_batch(train, accumulation_steps, non_blocking)
+            if validation is not None:
+                loss = self._validate(validation, non_blocking)
+            losses = self.history["loss"]
+            if not math.isfinite(loss):
+                if i == 0:
+                    raise ValueError(
+                        f"the loss is {loss} at the first batch, lr {rates[0]:g}: the model or the data gives no finite "
+                        "loss; check them, or start at a lower start_lr"
+                    )
+                break
+            if losses and smooth_f > 0:
+                loss = smooth_f * loss + (1 - smooth_f) * losses[-1]
+            self.history["lr"].append(rates[i])
+            losses.append(loss)
+            self.best_loss = min(self.best_loss, loss)
+            if loss > diverge_th * self.best_loss:
+                break
+
+    def _train_batch(
+        self, batches: TrainDataLoaderIter, accumulation_steps: int, non_blocking: bool
+    ) -> float:
+        self.model.train()
+        self.optimizer.zero_grad()
+        total = 0.0
+        for _ in range(accumulation_steps):
+            try:
+                inputs, labels = next(batches)
+            except StopIteration:
+                raise ValueError(
+                    "train_loader gave no batch: its dataset is empty or smaller than a batch with drop_last=True, "
+                    "or it cannot be read a second time; lower num_iter or pass a DataLoader"
+                ) from None
+            amp = torch.amp.autocast(**self._amp_arguments()) if self.amp_backend else nullcontext()
+            with amp:
+                loss = self._loss(inputs, labels, non_blocking) / accumulation_steps
+            (self.grad_scaler.scale(loss) if self.amp_backend else loss).backward()
+            total += loss.item()
+        if self.amp_backend:
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        else:
+            self.optimizer.step()
+        return total
+
+    @torch.no_grad()
+    def _validate(self, batches: ValDataLoaderIter, non_blocking: bool) -> float:
+        self.model.eval()
+        total, samples = 0.0, 0
+        for inputs, labels in batches:
+            count = len(labels) if hasattr(labels, "__len__") else 1
+            total += self._loss(inputs, labels, non_blocking).item() * count
+            samples += count
+        if samples == 0:
+            raise ValueError("val_loader gave no batch: its dataset is empty")
+        return total / samples
+
+    def _loss(self, inputs: Any, labels: Any, non_blocking: bool) -> Any:
+        inputs, labels = (_move(x, self.device, non_blocking) for x in (inputs, labels))
+        return self.criterion(self.model(inputs), labels)
+
+    def _amp_arguments(self) -> dict[str, Any]:
+        return {"device_type": self.device.type, **self.amp_config}
+
+    def reset(self) -> None:
+        """Give back everything the sweep changed, bit for bit; without a sweep there is nothing to do."""
+        if self._snapshot is not None:
+            self.model.to(self.model_device)
+            self._snapshot.restore()
+            self._snapshot = None
+
+    def suggestion(self, skip_start: int = 10, skip_end: int = 5) -> float:
+        """The rate where the loss falls fastest against the logarithm of the rate.
+
+        Args:
+            skip_start: Points left out at the start, at least 0.
+            skip_end: Points left out at the end, at least 0.
+
+        Raises:
+            ValueError: A number of points is negative.
+            RuntimeError: Too few points are left.
+        """
+        lrs, losses = self._trimmed(skip_start, skip_end)
+        if len(lrs) < 2:
+            raise RuntimeError(
+                f"Need at least {skip_start + skip_end + 2} iterations to suggest a learning rate, got "
+                f"{len(self.history['lr'])}: raise num_iter or lower skip_start and skip_end"
+            )
+        x = [math.log(lr) for lr in lrs]
+
+        def slope(i: int) -> float:
+            before, after = max(i - 1, 0), min(i + 1, len(x) - 1)
+            return (losses[after] - losses[before]) / (x[after] - x[before])
+
+        return lrs[min(range(len(x)), key=slope)]
+
+    def plot(
+        self,
+        skip_start: int = 10,
+        skip_end: int = 5,
+        log_lr: bool = True,
+        show_lr: float | None = None,
+        ax: Axes | None = None,
+        suggest_lr: bool = True,
+    ) -> Axes | tuple[Axes, float]:
+        """Draw the loss against the learning rate, and mark the suggestion.
+
+        Args:
+            skip_start: Points left out at the start, at least 0.
+            skip_end: Points left out at the end, at least 0.
+            log_lr: Logarithmic axis.
+            show_lr: Another rate to mark.
+            ax: Draw here; a new figure is shown if None and there is a screen.
+            suggest_lr: Mark the suggestion.
+
+        Returns:
+            The axes; with ``suggest_lr`` the pair of axes and suggestion.
+
+        Raises:
+            ValueError: A number of points is negative.
+            RuntimeError: Too few points for a suggestion, or none at all.
+        """
+        suggestion = self.suggestion(skip_start, skip_end) if suggest_lr else None
+        lrs, losses = self._trimmed(skip_start, skip_end)
+        if not lrs:
+            raise RuntimeError(f"the history has {len(self.history['lr'])} points: run range_test first")
+        axes = plots.lr_range(lrs, losses, suggestion=suggestion, show_lr=show_lr, log_lr=log_lr, ax=ax)
+        if ax is None:
+            plots.show(axes)
+        return axes if suggestion is None else (axes, suggestion)
+
+    def _trimmed(self, skip_start: int, skip_end: int) -> tuple[list[float], list[float]]:
+        for name, skip in (("skip_start", skip_start), ("skip_end", skip_end)):
+            if skip < 0:
+                raise ValueError(f"{name}={skip} cannot be negative")
+        kept = slice(skip_start, max(len(self.history["lr"]) - skip_end, 0))
+        return self.history["lr"][kept], self.history["loss"][kept]
+
+    def _check_for_scheduler(self) -> None:
+        if any("initial_lr" in group for group in self.optimizer.param_groups):
+            raise RuntimeError(
+                "Optimizer already has a scheduler attached to it: run the finder before building the scheduler"
+            )
+
+
+def _rates(start: float, end: float, steps: int, mode: str) -> list[float]:
+    if steps < 2:
+        raise ValueError(f"num_iter={steps!r} must be larger than 1")
+    if mode.lower() not in ("exp", "linear"):
+        raise ValueError(f"step_mode={mode!r} must be 'exp' or 'linear'")
+    if not 0 < start < end < math.inf:
+        raise ValueError(
+            f"start_lr={start!r} and end_lr={end!r}: the first must be positive and below the second"
+        )
+    if mode.lower() == "linear":
+        return [start + (end - start) * i / (steps - 1) for i in range(steps)]
+    return [start * (end / start) ** (i / (steps - 1)) for i in range(steps)]
+
+
+def _batches(wrap: Any, loader: Any) -> Any:
+    return loader if isinstance(loader, TrainDataLoaderIter) else wrap(loader)
+
+
+def _move(value: Any, device: torch.device, non_blocking: bool) -> Any:
+    if hasattr(value, "to"):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, dict):
+        return {key: _move(v, device, non_blocking) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_move(v, device, non_blocking) for v in value)
+    return value
+
+
+def _temporary_folder() -> str:
+    import tempfile
+
+    return tempfile.gettempdir()

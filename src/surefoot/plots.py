@@ -1,0 +1,133 @@
+"""Pictures: each function reads data, draws on matplotlib axes and returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["figure", "loss", "lr_range", "schedule", "show", "smooth"]
+
+INK, FAINT, ACCENT, SECOND = "#1f3a5f", "#9db4cc", "#d1495b", "#2a9d8f"
+
+
+def figure() -> Axes:
+    """New axes in the house's look."""
+    plt = _pyplot()
+    ax: Axes = plt.subplots(figsize=(7, 4), dpi=130, layout="constrained")[1]
+    return ax
+
+
+def show(ax: Axes) -> None:
+    """Show the figure of ``ax`` if there is a screen to show it on."""
+    figure = ax.get_figure()
+    if figure is not None and getattr(figure.canvas, "required_interactive_framework", None):
+        _pyplot().show()
+
+
+def lr_range(
+    lrs: Sequence[float],
+    losses: Sequence[float],
+    *,
+    suggestion: float | None = None,
+    show_lr: float | None = None,
+    log_lr: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Loss against learning rate, with the suggestion marked.
+
+    Args:
+        lrs: Learning rates of the sweep, rising.
+        losses: The loss at each.
+        suggestion: The rate to mark.
+        show_lr: Another rate to mark with a line.
+        log_lr: Logarithmic axis.
+        ax: Draw here instead of in a new figure.
+    """
+    ax = _dress(ax or figure(), "Learning rate", "Loss")
+    ax.plot(lrs, losses, color=INK, linewidth=2)
+    if log_lr:
+        ax.set_xscale("log")
+    # A diverging tail would flatten all that matters.
+    low, fall = min(losses), (losses[0] - min(losses)) or 1.0
+    ax.set_ylim(low - 0.08 * fall, min(max(losses) + 0.08 * fall, losses[0] + 0.6 * fall))
+    if suggestion is not None:
+        at = min(range(len(lrs)), key=lambda i: abs(lrs[i] - suggestion))
+        ax.axvline(suggestion, color=ACCENT, linewidth=1, linestyle=(0, (4, 3)))
+        ax.plot([suggestion], [losses[at]], "o", color=ACCENT, markersize=9, zorder=3)
+        ax.set_title(f"Suggested learning rate {suggestion:.1e}: the loss falls fastest here")
+    if show_lr is not None:
+        ax.axvline(show_lr, color=SECOND, linewidth=1.5, label=f"{show_lr:.1e}")
+        ax.legend(frameon=False)
+    return ax
+
+
+def schedule(lrs: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> Axes:
+    """Learning rate of each group against the step.
+
+    Args:
+        lrs: For each group's name its learning rate at every step. Equal ones are drawn once.
+        ax: Draw here instead of in a new figure.
+    """
+    ax = _dress(ax or figure(), "Step", "Learning rate")
+    merged: dict[tuple[float, ...], list[str]] = {}
+    for name, values in lrs.items():
+        merged.setdefault(tuple(values), []).append(name)
+    for color, (values, names) in zip(
+        (INK, ACCENT, SECOND, FAINT) * len(merged), merged.items(), strict=False
+    ):
+        ax.plot(range(1, len(values) + 1), values, color=color, linewidth=2, label=", ".join(names))
+    if len(merged) > 1:
+        ax.legend(frameon=False)
+    ax.set_ylim(bottom=0)
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    ax.set_title("Learning rate of every group, as it was")
+    return ax
+
+
+def loss(train: Sequence[float], validation: Mapping[int, float], *, ax: Axes | None = None) -> Axes:
+    """Training loss of every step, smoothed too, and validation loss where it was measured.
+
+    Args:
+        train: Loss of steps 1, 2, ...
+        validation: Loss by step.
+        ax: Draw here instead of in a new figure.
+    """
+    ax = _dress(ax or figure(), "Step", "Loss")
+    steps = range(1, len(train) + 1)
+    ax.plot(steps, train, color=FAINT, linewidth=0.8, label="training, each batch")
+    ax.plot(steps, smooth(train, 0.95), color=INK, linewidth=2, label="training, smoothed")
+    ax.plot(list(validation), list(validation.values()), "o-", color=ACCENT, markersize=4, label="validation")
+    if all(value > 0 for value in (*train, *validation.values())):
+        ax.set_yscale("log")
+    ax.legend(frameon=False)
+    ax.set_title("Loss")
+    return ax
+
+
+def smooth(values: Sequence[float], memory: float) -> list[float]:
+    """Exponential moving average without the bias towards the start."""
+    average, weight, out = 0.0, 0.0, []
+    for value in values:
+        average = memory * average + (1 - memory) * value
+        weight = memory * weight + (1 - memory)
+        out.append(average / weight)
+    return out
+
+
+def _dress(ax: Axes, x: str, y: str) -> Axes:
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'surefoot[plot]'") from error
+    return plt

@@ -1,0 +1,121 @@
+"""A copy of everything training changes, to put it back bit for bit."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surefoot import rng
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot:
+    """What a model, its optimizer and the random generators were at this moment.
+
+    Parameters and buffers, the optimizer's state and groups, training modes and every generator are
+    copied. Gradients are set aside: from here on every ``grad`` is None, until :meth:`restore`
+    gives the very tensors back, unread and unwritten.
+
+    Args:
+        model: The model.
+        optimizer: Its optimizer, Surefoot's or any other.
+        *loaders: Data loaders whose generators count.
+        scaler: A ``GradScaler`` in use.
+        folder: Keep the copied tensors in a file there instead of in memory.
+
+    Example:
+        >>> import surefoot
+        >>> model = nn.Linear(2, 1)
+        >>> optimizer = surefoot.SGD(model.parameters(), lr=1.0)
+        >>> before = model.weight.clone()
+        >>> snapshot = Snapshot(model, optimizer)
+        >>> model(torch.ones(1, 2)).sum().backward()
+        >>> optimizer.step()
+        >>> snapshot.restore()
+        >>> torch.equal(model.weight, before), model.weight.grad is None
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *loaders: Any,
+        scaler: Any = None,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._optimizer, self._loaders, self._scaler = optimizer, loaders, scaler
+        self._rng = rng.get_state(*loaders)
+        self._modes = [(module, module.training) for module in model.modules()]
+        optimized = (p for group in optimizer.param_groups for p in group["params"])
+        params = list({id(p): p for p in (*model.parameters(), *optimized)}.values())
+        self._gradients = [(p, p.grad) for p in params]
+        self._buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items()]
+        self._state = _containers(dict(optimizer.state))
+        self._groups = [dict(group) for group in optimizer.param_groups]
+        self._attributes = {k: v for k, v in vars(optimizer).items() if isinstance(v, bool | int | float)}
+        self._scaler_state = None if scaler is None else deepcopy(scaler.state_dict())
+        tensors: list[Tensor] = [*params, *model.buffers(), *_tensors(self._state), *_tensors(self._groups)]
+        self._tensors = list({id(t): t for t in tensors}.values())
+        copies = [t.detach().clone() for t in self._tensors]
+        self._copies: list[Tensor] | Path = copies
+        if folder is not None:
+            self._copies = _store(copies, Path(folder))
+            weakref.finalize(self, os.unlink, self._copies)
+        for param in params:
+            param.grad = None
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put everything back. It may be called again."""
+        copies = (
+            self._copies if isinstance(self._copies, list) else torch.load(self._copies, weights_only=True)
+        )
+        for tensor, copy in zip(self._tensors, copies, strict=True):
+            tensor.copy_(copy)
+        for param, grad in self._gradients:
+            param.grad = grad
+        for module, training in self._modes:
+            module.training = training
+        for module, name, buffer in self._buffers:
+            module._buffers[name] = buffer
+        optimizer = self._optimizer
+        optimizer.state.clear()
+        optimizer.state.update(_containers(self._state))
+        for group, saved in zip(optimizer.param_groups, self._groups, strict=True):
+            group.clear()
+            group.update(saved)
+        vars(optimizer).update(self._attributes)
+        if self._scaler is not None:
+            self._scaler.load_state_dict(self._scaler_state)
+        rng.set_state(self._rng, *self._loaders)
+
+
+def _containers(tree: Any) -> Any:
+    """Nested dicts and lists copied, what is in them shared."""
+    if isinstance(tree, dict):
+        return {key: _containers(value) for key, value in tree.items()}
+    return [_containers(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    """Every tensor among the values of nested dicts, lists and tuples."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    return [tensor for value in values for tensor in _tensors(value)]
+
+
+def _store(tensors: list[Tensor], folder: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix="surefoot-", suffix=".pt", dir=folder)
+    os.close(handle)
+    torch.save(tensors, name)
+    return Path(name)
