@@ -241,14 +241,13 @@ class Experiment:
         """
         import matplotlib.pyplot as plt
 
-        pictures: dict[str, Any] = {}
+        held_out = {row.step: row.val_loss for row in self.rows if row.val_loss is not None}
+        pictures: dict[str, Any] = {"loss": plots.loss([row.loss for row in self.rows], held_out)}
         if self.lr_range is not None:
             lrs, losses = self.lr_range["lr"], self.lr_range["loss"]
             pictures["lr_range"] = plots.lr_range(lrs, losses, suggestion=self.settings.lr)
         by_group = {name: [row.lr[i] for row in self.rows] for i, name in enumerate(GROUPS)}
         pictures["schedule"] = plots.schedule({n.replace("_", " and "): lrs for n, lrs in by_group.items()})
-        held_out = {row.step: row.val_loss for row in self.rows if row.val_loss is not None}
-        pictures["loss"] = plots.loss([row.loss for row in self.rows], held_out)
         files = []
         for name, axes in pictures.items():
             files.append(self.folder / f"{name}.png")

@@ -139,7 +139,7 @@ class LRFinder:
         self.model_device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.device = torch.device(device) if device else self.model_device
         self.history: dict[str, list[float]] = {"lr": [], "loss": []}
-        self.best_loss = math.inf
+        self.best_loss: float | None = None
         self._snapshot: Snapshot | None = None
 
     def range_test(
@@ -177,7 +177,8 @@ class LRFinder:
                 finite. The model is as it was.
         """
         self._check_for_scheduler()
-        rates = _rates(start_lr or float(self.optimizer.param_groups[0]["lr"]), end_lr, num_iter, step_mode)
+        own_lr = float(self.optimizer.param_groups[0]["lr"])
+        rates = _rates(own_lr if start_lr is None else start_lr, end_lr, num_iter, step_mode)
         if not 0 <= smooth_f < 1:
             raise ValueError(f"smooth_f={smooth_f!r} must be in [0, 1)")
         if not diverge_th > 1:
@@ -190,7 +191,7 @@ class LRFinder:
         self._snapshot = Snapshot(
             self.model, self.optimizer, *loaders, scaler=self.grad_scaler, folder=folder
         )
-        self.history, self.best_loss = {"lr": [], "loss": []}, math.inf
+        self.history, self.best_loss = {"lr": [], "loss": []}, None
         try:
             self.model.to(self.device)
             train = _batches(TrainDataLoaderIter, train_loader)
@@ -213,7 +214,8 @@ class LRFinder:
         non_blocking: bool,
     ) -> None:
         groups = self.optimizer.param_groups
-        ratios = [float(group["lr"]) / (float(groups[0]["lr"]) or 1) or 1.0 for group in groups]
+        first = float(groups[0]["lr"])
+        ratios = [float(group["lr"]) / first if first > 0 else 1.0 for group in groups]
         for i in track(range(len(rates)), len(rates), "Learning-rate range test"):
             for group, ratio in zip(groups, ratios, strict=True):
                 if isinstance(group["lr"], Tensor):
@@ -235,7 +237,7 @@ class LRFinder:
                 loss = smooth_f * loss + (1 - smooth_f) * losses[-1]
             self.history["lr"].append(rates[i])
             losses.append(loss)
-            self.best_loss = min(self.best_loss, loss)
+            self.best_loss = loss if self.best_loss is None else min(self.best_loss, loss)
             if loss > diverge_th * self.best_loss:
                 break
 
@@ -253,9 +255,7 @@ class LRFinder:
                     "train_loader gave no batch: its dataset is empty or smaller than a batch with drop_last=True, "
                     "or it cannot be read a second time; lower num_iter or pass a DataLoader"
                 ) from None
-            amp = torch.amp.autocast(**self._amp_arguments()) if self.amp_backend else nullcontext()
-            with amp:
-                loss = self._loss(inputs, labels, non_blocking) / accumulation_steps
+            loss = self._loss(inputs, labels, non_blocking) / accumulation_steps
             (self.grad_scaler.scale(loss) if self.amp_backend else loss).backward()
             total += loss.item()
         if self.amp_backend:
@@ -279,10 +279,9 @@ class LRFinder:
 
     def _loss(self, inputs: Any, labels: Any, non_blocking: bool) -> Any:
         inputs, labels = (_move(x, self.device, non_blocking) for x in (inputs, labels))
-        return self.criterion(self.model(inputs), labels)
-
-    def _amp_arguments(self) -> dict[str, Any]:
-        return {"device_type": self.device.type, **self.amp_config}
+        amp = {"device_type": self.device.type, **self.amp_config}
+        with torch.amp.autocast(**amp) if self.amp_backend else nullcontext():
+            return self.criterion(self.model(inputs), labels)
 
     def reset(self) -> None:
         """Give back everything the sweep changed, bit for bit; without a sweep there is nothing to do."""

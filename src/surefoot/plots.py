@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,18 +93,26 @@ def loss(train: Sequence[float], validation: Mapping[int, float], *, ax: Axes | 
 
     Args:
         train: Loss of steps 1, 2, ...
-        validation: Loss by step.
+        validation: Held-out loss by step; may be empty.
         ax: Draw here instead of in a new figure.
     """
     ax = _dress(ax or figure(), "Step", "Loss")
     steps = range(1, len(train) + 1)
     ax.plot(steps, train, color=FAINT, linewidth=0.8, label="training, each batch")
-    ax.plot(steps, smooth(train, 0.95), color=INK, linewidth=2, label="training, smoothed")
-    ax.plot(list(validation), list(validation.values()), "o-", color=ACCENT, markersize=4, label="validation")
-    if all(value > 0 for value in (*train, *validation.values())):
+    log = all(value > 0 for value in (*train, *validation.values()))
+    if log:  # on this axis the mean that looks like one is the geometric
+        average = [math.exp(value) for value in smooth([math.log(value) for value in train], 0.9)]
         ax.set_yscale("log")
+    else:
+        average = smooth(train, 0.9)
+    ax.plot(steps, average, color=INK, linewidth=2, label="training, smoothed")
+    if validation:
+        ax.plot(
+            list(validation), list(validation.values()), "o-", color=ACCENT, markersize=4, label="held out"
+        )
+        last, best = list(validation)[-1], min(validation, key=lambda step: validation[step])
+        ax.set_title(f"Held-out loss {validation[last]:.4g}; at best {validation[best]:.4g}, step {best}")
     ax.legend(frameon=False)
-    ax.set_title("Loss")
     return ax
 
 

@@ -113,7 +113,7 @@ class Run:
     def state_dict(self) -> dict[str, Any]:
         """Everything by name: what :meth:`save` writes."""
         return {
-            "model": dict(self.model.state_dict()),
+            "model": self._tensors(),
             "optimizer": {"class": type(self.optimizer).__name__, **self._named_optimizer_state()},
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
@@ -125,6 +125,16 @@ class Run:
         saved, own = state["optimizer"]["class"], type(self.optimizer).__name__
         if saved != own:
             raise ValueError(f"it was trained with {saved}, this run has {own}")
+        if (state["scheduler"] is None) != (self.scheduler is None):
+            raise ValueError("it has a scheduler and this run has none, or the other way round")
+        theirs, ours = (
+            {name: tuple(t.shape) for name, t in m.items()} for m in (state["model"], self._tensors())
+        )
+        if theirs != ours:
+            differing = sorted(
+                name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)
+            )
+            raise ValueError(f"the model differs: {', '.join(differing[:5])}")
         self.optimizer.load_state_dict(self._numbered_optimizer_state(state["optimizer"]))
         self.model.load_state_dict(state["model"])
         if self.scheduler is not None:
@@ -146,6 +156,9 @@ class Run:
             self.epoch, self.batch, self.step, self._pass_start = position
             if scheduler is not None:
                 vars(self.scheduler).update(scheduler)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.model.state_dict().items() if isinstance(value, Tensor)}
 
     def _names(self) -> list[list[str]]:
         """The model's names of the optimizer's parameters, group by group."""
