@@ -186,6 +186,7 @@ class Experiment:
     def _build_run(self) -> Run:
         lr = self.settings.lr
         assert lr is not None
+        torch.manual_seed(self.settings.seed)  # dropout, whatever was drawn since the model was made
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         scheduler = SCHEDULES[self.settings.schedule](self.optimizer, lr, self.total_steps)

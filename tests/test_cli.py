@@ -1,0 +1,165 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from surefoot import checkpoint, cli
+from surefoot.experiment import Experiment
+
+SHORT = ["--epochs", "2", "--batch-size", "256"]
+
+
+@pytest.fixture
+def surefoot(tmp_path, monkeypatch, capsys):
+    """Run the command in an empty folder; returns its exit code and all it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["surefoot", *arguments])
+        cli.console.file = None  # the stdout of now
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, " ".join((captured.out + captured.err).split())
+
+    return run
+
+
+def model_of(folder):
+    return checkpoint.load(folder / "checkpoint.safetensors")["run"]["model"]
+
+
+def test_train_digits_ends_with_accuracy_time_and_files(surefoot, tmp_path):
+    code, said = surefoot("train", "digits", *SHORT)
+    assert code == 0
+    assert re.search(r"Range test: learning rate \d\.\d\de-0\d", said)
+    assert said.count("accuracy") == 3  # a line for each epoch, and the table
+    assert re.search(r"Validation accuracy \d+\.\d\d% Training time \d+\.\d s Files runs/digits-1/", said)
+    folder = tmp_path / "runs" / "digits-1"
+    for name in (
+        "checkpoint.safetensors",
+        "metrics.csv",
+        "lr_range.png",
+        "schedule.png",
+        "loss.png",
+        "report.html",
+    ):
+        assert name in said
+        assert (folder / name).stat().st_size > 0
+
+
+def test_every_option_reaches_the_run(surefoot, tmp_path):
+    options = [
+        "--optimizer",
+        "radam",
+        "--lr",
+        "0.002",
+        "--schedule",
+        "cosine",
+        "--seed",
+        "5",
+        "--out",
+        "elsewhere",
+    ]
+    code, said = surefoot("train", "digits", *SHORT, *options)
+    assert code == 0
+    assert "Range test" not in said
+    settings = checkpoint.load(tmp_path / "elsewhere/digits-1/checkpoint.safetensors")["extra"]["settings"]
+    assert settings == {
+        "task": "digits",
+        "optimizer": "radam",
+        "lr": 0.002,
+        "schedule": "cosine",
+        "epochs": 2,
+        "batch_size": 256,
+        "seed": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits", "--optimizer", "adamm"], "Did you mean 'adam'?"),
+        (["digits", "--lr", "fast"], "lr is 'fast': it must be 'auto' or a number."),
+        (["digits", "--lr", "-1"], "lr is -1.0"),
+        (["digits", "--lr", "nan"], "lr is nan"),
+        (["digits", "--epochs", "0"], "epochs is 0"),
+        (["digits", "--epochs", "many"], "--epochs"),
+        (["mnist"], "task 'mnist' is not known"),
+        ([], "Name what to train. One of: digits."),
+        (["--resume", "runs/digits-1", "--epochs", "3"], "leave out epochs"),
+    ],
+)
+def test_bad_usage_is_said_before_anything_is_written(surefoot, tmp_path, arguments, message):
+    code, said = surefoot("train", *arguments)
+    assert code == 2
+    assert message in re.sub(r"\s*[│╭╮╰╯─]+\s*", " ", said).replace("  ", " ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resuming_what_is_not_there_is_one_sentence(surefoot):
+    code, said = surefoot("train", "--resume", "runs/digits-7")
+    assert code == 1
+    assert said.startswith("Error: there is no checkpoint at runs/")
+    assert "Traceback" not in said
+
+
+def test_an_output_folder_that_cannot_be_is_one_sentence(surefoot, tmp_path):
+    (tmp_path / "runs").write_text("in the way")
+    code, said = surefoot("train", "digits", *SHORT)
+    assert code == 1
+    assert said.startswith("Error:")
+    assert "runs" in said
+    assert (tmp_path / "runs").read_text() == "in the way"
+
+
+def test_ctrl_c_in_the_range_test_leaves_nothing_behind(surefoot, tmp_path, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Experiment, "find_lr", interrupted)
+    code, said = surefoot("train", "digits")
+    assert code == cli.STOPPED
+    assert "nothing is left to resume" in said
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_ctrl_c_saves_and_the_printed_command_ends_with_the_same_weights(tmp_path):
+    """With real processes and a real signal, as a user does it."""
+    command = [sys.executable, "-c", "from surefoot.cli import main; main()"]
+    settings = ["train", "digits", "--epochs", "6", "--batch-size", "32", "--lr", "0.003"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    said = ""
+    with subprocess.Popen(
+        [*command, *settings], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            said += line
+            if line.startswith("epoch 2/6"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == cli.STOPPED, said
+    (resume,) = re.findall(r"surefoot (train --resume .*)", said)
+    assert "epoch 6/6" not in said
+
+    subprocess.run([*command, *resume.split()], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([*command, *settings], cwd=tmp_path, check=True, capture_output=True)
+    stopped, whole = (model_of(tmp_path / "runs" / name) for name in ("digits-1", "digits-2"))
+    assert stopped.keys() == whole.keys()
+    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+
+
+def test_resuming_a_finished_run_shows_its_result_again(surefoot):
+    surefoot("train", "digits", *SHORT, "--lr", "0.003")
+    code, said = surefoot("train", "--resume", "digits-1")  # by its name in the runs folder
+    assert code == 0
+    assert "Validation accuracy" in said
+
+
+def test_help_shows_an_example():
+    said = CliRunner().invoke(cli.app, ["train", "--help"]).output
+    assert "surefoot train digits --optimizer radam" in said
