@@ -140,7 +140,7 @@ def test_divergence_is_said_and_the_last_checkpoint_stays(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"optimizer": "adamv"}, r"optimizer 'adamm' is not known\. Did you mean 'adam'\?.*radam"),
+        ({"optimizer": "adamm"}, r"optimizer 'adamm' is not known\. Did you mean 'adam'\?.*radam"),
         ({"task": "digit"}, r"task 'digit' is not known\. Did you mean 'digits'\?"),
         ({"schedule": "zzz"}, r"schedule 'zzz' is not known\. Choose from: constant"),
         ({"lr": -1.0}, "lr is -1.0"),

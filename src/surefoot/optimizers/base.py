@@ -116,7 +116,7 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
+        with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
             # All gradients are looked at before any state is touched.
             work = [
                 (group, param, self.dense(param.grad, group))
@@ -146,7 +146,7 @@ class Optimizer(torch.optim.Optimizer):
             yield Row(
                 param,
                 grad,
-                -1.0 if group["maximize"] else 1.0,
+                -1.0 if group.get("maximize", False) else 1.0,
                 tuple(state[name] if name in used else None for name in self.rule.buffers),
                 tuple(scalars[name] for name in self.rule.scalars),
             )
@@ -186,7 +186,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"{name} of shape {tuple(param.shape)} is in {taken[param]} already: "
                     "leave it in one group only"
                 )
-            if not (self.defaults["differentiable"] or param.is_leaf or param.retains_grad):
+            if not (self.defaults.get("differentiable") or param.is_leaf or param.retains_grad):
                 raise ValueError(
                     f"{name} of shape {tuple(param.shape)} is not a leaf (it was computed from other "
                     "tensors): pass the tensor it was made from, or .detach().requires_grad_() it"
@@ -227,17 +227,12 @@ class Optimizer(torch.optim.Optimizer):
                 "build it with the same groups in the same order"
             )
         groups = [self._adopt_group(*pair) for pair in zip(self.param_groups, saved_groups, strict=True)]
+        saved_ids = chain.from_iterable(group["params"] for group in saved_groups)
+        params = dict(zip(saved_ids, _labelled(groups), strict=True))
         state: defaultdict[Any, Any] = defaultdict(dict)
-        by_id = dict(
-            zip(
-                chain.from_iterable(g["params"] for g in saved_groups),
-                self._labelled_params(),
-                strict=True,
-            )
-        )
         for key, entry in state_dict["state"].items():
-            if key in by_id:
-                label, param, group = by_id[key]
+            if key in params:
+                label, param, group = params[key]
                 state[param] = self._adopt_state(label, param, group, entry)
             else:
                 state[key] = deepcopy(entry)
@@ -245,40 +240,33 @@ class Optimizer(torch.optim.Optimizer):
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
-    def _labelled_params(self) -> Iterator[tuple[str, Tensor, Group]]:
-        for i, group in enumerate(self.param_groups):
-            for j, param in enumerate(group["params"]):
-                names = group.get("param_names")
-                yield (names[j] if names else f"{j} of group {i}"), param, group
-
     def _adopt_group(self, group: Group, saved: Group) -> Group:
-        adopted = {**self.defaults, **deepcopy({k: v for k, v in saved.items() if k != "params"})}
-        if "param_names" in group:
-            adopted.setdefault("param_names", group["param_names"])
-        for name in EXECUTION:
-            if name in group:
-                adopted[name] = group[name]
-        return {"params": group["params"], **adopted}
+        """A copy of the saved group with our parameters, our names if it has none, and our execution."""
+        ours = {name: group[name] for name in EXECUTION if name in group}
+        names = {"param_names": group["param_names"]} if "param_names" in group else {}
+        settings = deepcopy({name: value for name, value in saved.items() if name != "params"})
+        return {"params": group["params"], **self.defaults, **names, **settings, **ours}
 
     def _adopt_state(self, label: str, param: Tensor, group: Group, entry: Group) -> Group:
-        missing = self.counters.keys() - entry.keys() if entry else set()
-        if missing or (entry and not entry.keys() & {*self.rule.buffers, *self.counters}):
+        """A copy of one parameter's saved state, each tensor where its parameter is."""
+        needed = {*self.counters, *self.buffers(group)}
+        if entry and not needed <= entry.keys():
             raise ValueError(
-                f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} keeps "
-                f"{[*self.counters, *self.rule.buffers]}: it was saved by another optimizer"
+                f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} needs "
+                f"{sorted(needed)}: it was saved by another optimizer"
             )
         adopted: Group = {}
         for key, value in entry.items():
             if key in self.counters:
                 adopted[key] = _counter(value, param, group)
-            elif isinstance(value, Tensor):
-                if key in self.rule.buffers and value.shape != param.shape:
+            elif key in self.rule.buffers and isinstance(value, Tensor):
+                if value.shape != param.shape:
                     raise ValueError(
                         f"the saved {key} of parameter {label} has shape {tuple(value.shape)}, the parameter "
                         f"has {tuple(param.shape)}: the model or the order of its parameters changed"
                     )
-                dense = value.to_dense() if value.is_sparse else value
-                adopted[key] = torch.empty_like(param, dtype=dense.dtype).copy_(dense)
+                value = value.detach().to_dense() if value.is_sparse else value.detach()
+                adopted[key] = torch.empty_like(param, dtype=value.dtype, requires_grad=False).copy_(value)
             else:
                 adopted[key] = deepcopy(value)
         return adopted
@@ -315,7 +303,7 @@ def _check_number(name: str, value: Any, low: float, below: float) -> None:
 
 def _numbers(group: Group) -> Group:
     """The group with 1-element tensors as floats, or as scalars where they must stay tensors."""
-    live = group["differentiable"] or group.get("capturable", False)
+    live = group.get("differentiable", False) or group.get("capturable", False)
 
     def number(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -323,6 +311,13 @@ def _numbers(group: Group) -> Group:
         return tuple(map(number, value)) if isinstance(value, tuple) else value
 
     return {name: value if name == "params" else number(value) for name, value in group.items()}
+
+
+def _labelled(groups: list[Group]) -> Iterator[tuple[str, Tensor, Group]]:
+    """Every parameter with its name, or else its place, and its group."""
+    for i, group in enumerate(groups):
+        for j, param in enumerate(group["params"]):
+            yield (group["param_names"][j] if "param_names" in group else f"{j} of group {i}"), param, group
 
 
 def _counter(value: Any, param: Tensor, group: Group) -> Tensor:
