@@ -28,7 +28,7 @@ class Net(nn.Module):
 def digits():
     data = load_digits()
     images = torch.tensor(data.data / 16, dtype=torch.float32)
-    return TensorDataset(images, torch.tensor(data.target))
+    return TensorDataset(images[:512], torch.tensor(data.target[:512]))
 
 
 @pytest.fixture
@@ -86,10 +86,10 @@ def lrs_over(scheduler, optimizer, steps):
 def test_each_optimizer_reduces_the_error(build, model, loader, digits):
     optimizer = build(model.parameters())
     before = mean_loss(model, digits)
-    for _ in range(3):
+    for _ in range(10):
         for batch in loader:
             train_step(model, optimizer, batch)
-    assert mean_loss(model, digits) < 0.9 * before
+    assert mean_loss(model, digits) < 0.95 * before
 
 
 def test_without_zero_grad_new_gradients_add_to_old_ones(model, digits):
@@ -344,8 +344,8 @@ def test_one_cycle_warms_up_peaks_and_cools_down_batch_by_batch(model, optimizer
             train_step(model, optimizer, batch)
             scheduler.step()
     peak = lrs.index(max(lrs))
-    assert len(lrs) == 570
-    assert peak == round(0.3 * 570) - 1
+    assert len(lrs) == 160
+    assert peak == round(0.3 * 160) - 1
     assert (lrs[0], lrs[peak], lrs[-1]) == pytest.approx((0.01 / 25, 0.01, 0.01 / 25e4))
     assert lrs[: peak + 1] == sorted(lrs[: peak + 1])
     assert lrs[peak:] == sorted(lrs[peak:], reverse=True)
@@ -437,4 +437,4 @@ def test_the_complete_example(model, loader, digits, capsys):
     backbone, head = scheduler.get_last_lr()
     assert head == pytest.approx(10 * backbone)
     assert math.isclose(head, 1e-2 / 25e4)
-    assert mean_loss(model, digits) < 0.3
+    assert mean_loss(model, digits) < 0.6  # guessing is 2.3
