@@ -17,7 +17,7 @@ INK, FAINT, ACCENT, SECOND = "#1f3a5f", "#9db4cc", "#d1495b", "#2a9d8f"
 def figure() -> Axes:
     """New axes in the house's look."""
     plt = _pyplot()
-    ax: Axes = plt.subplots(figsize=(7, 4), dpi=130, layout="constrained")[1]
+    ax: Axes = plt.subplots(figsize=(7, 4), dpi=160, layout="constrained")[1]
     return ax
 
 
