@@ -128,8 +128,8 @@ class OneCycle(Curve):
 
     Attributes:
         total_steps: Steps of the cycle, a positive integer.
-        start: Value at step 0 (unless the way up has no length).
-        peak: Value after ``pct_start`` of the steps.
+        start: Value at step 0, if the way up is at least a step long.
+        peak: Value at step ``pct_start * total_steps - 1``, which may lie just before step 0.
         end: Value at the last step.
         pct_start: Share of the way up, in [0, 1].
         anneal_strategy: ``"cos"`` or ``"linear"``.
@@ -166,7 +166,7 @@ class OneCycle(Curve):
             if begin < stop and step <= stop:
                 share = (step - begin) / (stop - begin)
                 return _between(low, high, _half_wave(share) if self.anneal_strategy == "cos" else share)
-            begin, low = max(begin, stop), high
+            begin, low = stop, high
         return self.end
 
 
