@@ -174,6 +174,7 @@ def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[A
 
 def curves_for(optimizer: torch.optim.Optimizer, build: Callable[..., Curve], **settings: Any) -> Curves:
     """One curve of the settings; if any of them is a list, one for each group."""
+    _require_optimizer(optimizer)
     if not any(isinstance(value, list | tuple) for value in settings.values()):
         return build(**settings)
     columns = [per_group(name, value, optimizer) for name, value in settings.items()]

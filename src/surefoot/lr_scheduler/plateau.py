@@ -10,6 +10,7 @@ from weakref import ref
 import torch
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING
 
+from surefoot.curves import _finite, _not_negative, _number
 from surefoot.lr_scheduler.base import _last_writer, _plain, per_group, set_hyperparameter
 
 __all__ = ["ReduceLROnPlateau"]
@@ -59,15 +60,17 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise ValueError(f"mode={mode!r} must be 'min' (lower is better) or 'max'")
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"threshold_mode={threshold_mode!r} must be 'rel' or 'abs'")
+        _number("factor", factor)
         if not 0 < factor < 1:
             raise ValueError(f"factor={factor!r} must be in (0, 1): it multiplies lr")
         counts = {"patience": patience, "cooldown": cooldown, "threshold": threshold, "eps": eps}
         for name, value in counts.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value!r} must be at least 0 and finite")
+            _not_negative(name, value)
         self.optimizer = optimizer
         self.default_min_lr = None if isinstance(min_lr, list | tuple) else min_lr
         self.min_lrs = per_group("min_lr", min_lr, optimizer)
+        for lowest in self.min_lrs:
+            _finite("min_lr", lowest)
         self.mode, self.factor, self.patience, self.cooldown = mode, factor, patience, cooldown
         self.threshold, self.threshold_mode, self.eps, self.verbose = threshold, threshold_mode, eps, verbose
         self.mode_worse = math.inf if mode == "min" else -math.inf
