@@ -165,6 +165,10 @@ class OneCycle(Curve):
         return self.end
 
 
+def _level(cycle: float) -> float:
+    return 1.0  # a function with a name: a lambda could not be pickled
+
+
 @dataclass(frozen=True)
 class Triangular(Curve):
     """Up from ``low`` to ``high`` and down again, over and over.
@@ -184,7 +188,7 @@ class Triangular(Curve):
     high: float
     up: float
     down: float
-    scale: Callable[[float], float] = lambda _: 1.0
+    scale: Callable[[float], float] = _level
     scale_mode: Literal["cycle", "iterations"] = "cycle"
 
     def __post_init__(self) -> None:

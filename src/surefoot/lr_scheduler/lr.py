@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,6 +19,7 @@ from surefoot.curves import (
     Triangular,
     _finite,
     _function,
+    _level,
     _not_negative,
     _number,
     _positive,
@@ -332,14 +335,18 @@ class CyclicLR(Scheduler):
         return {**super().state_dict(), "_scale_fn_custom": None}  # as torch expects
 
 
+def _halving(cycle: float) -> float:
+    return math.ldexp(1.0, 1 - int(cycle))
+
+
 def _cyclic_scale(mode: str, gamma: float) -> tuple[Callable[[float], float], Literal["cycle", "iterations"]]:
     if mode == "triangular":
-        return lambda cycle: 1.0, "cycle"
+        return _level, "cycle"
     if mode == "triangular2":
-        return lambda cycle: 1 / 2.0 ** (cycle - 1), "cycle"
+        return _halving, "cycle"
     if mode == "exp_range":
         _finite("gamma", gamma)
-        return lambda step: gamma**step, "iterations"
+        return partial(pow, gamma), "iterations"
     raise ValueError(f"mode={mode!r} must be 'triangular', 'triangular2' or 'exp_range', or pass scale_fn")
 
 
