@@ -152,7 +152,9 @@ class Scheduler(LRScheduler):
             )
         self.base_lrs = [float(lr) for lr in state_dict["base_lrs"]]
         self._step_count = state_dict["_step_count"]
-        self._update_lr(state_dict["last_epoch"])
+        self.last_epoch = state_dict["last_epoch"]
+        if self.last_epoch >= 0:  # not begun: it waits in torch's SequentialLR, and lr is another's
+            self._write()
 
 
 def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[Any]:
