@@ -116,7 +116,7 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
 
     def _reduce_lr(self, epoch: int) -> None:
         groups = self.optimizer.param_groups
-        if self.default_min_lr is not None:
+        if len(self.min_lrs) != len(groups) and self.default_min_lr is not None:
             self.min_lrs = [self.default_min_lr] * len(groups)
         if len(self.min_lrs) != len(groups):
             raise RuntimeError(
