@@ -136,8 +136,14 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
                     f"lr of group {i} cut from {old:.6g} to {new:.6g}"
                 )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and where the scheduler is: numbers, strings and lists of numbers only."""
+        lists = {"min_lrs": list(self.min_lrs), "_last_lr": [float(lr) for lr in self._last_lr]}
+        return {**super().state_dict(), **lists}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to where a :meth:`state_dict`, ours or torch's, was, and set ``lr`` to match."""
-        self.__dict__.update(state_dict)
+        self.__dict__.update({**state_dict, "min_lrs": list(state_dict["min_lrs"])})
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             set_hyperparameter(group, "lr", float(lr))
+        self._last_lr = [_plain(group["lr"]) for group in self.optimizer.param_groups]
