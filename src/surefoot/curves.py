@@ -109,7 +109,7 @@ class Cosine(Curve):
         _finite("eta_min", self.eta_min)
 
     def value(self, step: float, base: float = 1.0) -> float:
-        return _between(base, self.eta_min, _half_wave(step / self.T_max))
+        return _wave(base, self.eta_min, step / self.T_max)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class OneCycle(Curve):
         for stop, high in ends:
             if begin < stop and step <= stop:
                 share = (step - begin) / (stop - begin)
-                return _between(low, high, _half_wave(share) if self.anneal_strategy == "cos" else share)
+                return (_wave if self.anneal_strategy == "cos" else _line)(low, high, share)
             begin, low = stop, high
         return self.end
 
@@ -207,17 +207,19 @@ class Triangular(Curve):
         peak = self.up / length
         height = position / peak if position <= peak else (position - 1) / (peak - 1)
         scale = _factor(self.scale, cycle if self.scale_mode == "cycle" else step)
-        return _between(self.low, self.high, height * scale)
+        return _line(self.low, self.high, height * scale)
 
 
-def _between(start: float, end: float, share: float) -> float:
+def _line(start: float, end: float, share: float) -> float:
     """Exactly ``start`` at share 0, exactly ``end`` at 1."""
     return (1 - share) * start + share * end
 
 
-def _half_wave(share: float) -> float:
-    """From 0 to 1 along a cosine, level at both ends."""
-    return (1 - math.cos(math.pi * share)) / 2
+def _wave(start: float, end: float, share: float) -> float:
+    """The same along a cosine, level at both ends."""
+    cosine = math.cos(math.pi * share)
+    # Both weights from the cosine: 1 - (1 - cosine) / 2 would lose the digits of a value close to a small end.
+    return (1 + cosine) / 2 * start + (1 - cosine) / 2 * end
 
 
 def _factor(function: Callable[[float], float], step: float) -> float:
