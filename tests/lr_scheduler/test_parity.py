@@ -10,7 +10,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lr_scheduler.schedules import (
     CURVED,
@@ -137,7 +137,6 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(schedule, order):
         assert run(again, schedule.steps - stop) == expected[stop:]
 
 
-@settings(deadline=None)
 @given(schedule=st.sampled_from(SCHEDULES), order=st.sampled_from(ORDERS), where=st.floats(0, 1))
 def test_a_run_may_stop_anywhere(schedule, order, where):
     stop = round(where * schedule.steps)
