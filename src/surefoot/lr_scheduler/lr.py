@@ -24,7 +24,14 @@ from surefoot.curves import (
     _number,
     _positive,
 )
-from surefoot.lr_scheduler.base import Curves, Scheduler, curves_for, per_group, set_hyperparameter
+from surefoot.lr_scheduler.base import (
+    Curves,
+    Scheduler,
+    curves_for,
+    has_momentum,
+    per_group,
+    set_hyperparameter,
+)
 
 __all__ = ["CosineAnnealingLR", "CyclicLR", "ExponentialLR", "LambdaLR", "OneCycleLR", "StepLR"]
 
@@ -354,7 +361,7 @@ def _momentum_curves(
     optimizer: torch.optim.Optimizer, build: Callable[..., Curve], max_momentum: Any, base_momentum: Any
 ) -> Curves:
     groups = optimizer.param_groups
-    if not all("momentum" in group or "betas" in group for group in groups):
+    if not has_momentum(optimizer):
         raise ValueError(
             f"{type(optimizer).__name__} has neither momentum nor betas to cycle: pass cycle_momentum=False"
         )
