@@ -47,6 +47,12 @@ class Power:
         return self.base**step
 
 
+def label(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(label, value))}]"
+    return getattr(value, "__name__", str(value))
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """One row of the table.
@@ -62,7 +68,7 @@ class Schedule:
     ulps: int = 0
 
     def __str__(self) -> str:
-        settings = (f"{key}={getattr(value, '__name__', value)}" for key, value in self.settings.items())
+        settings = (f"{key}={label(value)}" for key, value in self.settings.items())
         return f"{self.name}({', '.join(settings)})@{self.optimizer}"
 
     def build(self, schedulers: ModuleType, optimizer: torch.optim.Optimizer, **settings: Any) -> Any:

@@ -242,6 +242,31 @@ def test_last_epoch_needs_nothing_in_the_groups(schedule):
     assert values(optimizer) == whole_run(schedule, ours, surefoot)[step]
 
 
+def test_the_base_comes_with_the_state():
+    scheduler = ours.ExponentialLR(make_optimizer(surefoot), 0.5)
+    run(scheduler, 2)
+    other = ours.ExponentialLR(make_optimizer(surefoot, lrs=(5.0, 7.0)), 0.5)
+    other.load_state_dict(scheduler.state_dict())
+    assert run(other, 3) == run(scheduler, 3)
+
+
+def test_a_saved_state_does_not_grow_with_the_groups():
+    scheduler = ours.ExponentialLR(make_optimizer(surefoot), 0.5)
+    state = scheduler.state_dict()
+    add_group(scheduler.optimizer, lr=7.0)
+    run(scheduler, 1)
+    assert state["base_lrs"] == [0.1, 0.01]
+
+
+def test_a_loaded_scheduler_has_begun_already():
+    # torch too warns only of a first step that comes before the optimizer's.
+    scheduler = ours.ExponentialLR(make_optimizer(surefoot), 0.5)
+    run(scheduler, 2)
+    other = ours.ExponentialLR(make_optimizer(surefoot), 0.5)
+    other.load_state_dict(scheduler.state_dict())
+    other.step()
+
+
 def test_the_state_of_other_groups_is_refused():
     state = ours.StepLR(make_optimizer(surefoot, lrs=(0.1, 0.2, 0.3)), 5).state_dict()
     scheduler = ours.StepLR(make_optimizer(surefoot), 5)
@@ -319,3 +344,13 @@ def test_a_whole_run_warns_of_nothing():
         for schedule in CLASSES:
             run(make(schedule), min(STEPS, schedule.steps))
     assert caught == []
+
+
+def test_tensor_betas_are_filled_in_place():
+    beta1, beta2 = torch.tensor(0.9), torch.tensor(0.999)
+    param = torch.zeros(1, requires_grad=True)
+    optimizer = surefoot.AdamW([param], betas=(beta1, beta2))
+    scheduler = ours.CyclicLR(optimizer, 0.1, 0.2, step_size_up=4, base_momentum=0.5, max_momentum=0.75)
+    run(scheduler, 2)
+    assert optimizer.param_groups[0]["betas"][0] is beta1
+    assert (beta1.item(), beta2.item()) == (0.625, torch.tensor(0.999).item())

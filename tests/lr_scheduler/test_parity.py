@@ -188,6 +188,7 @@ def test_states_share_nothing_with_the_scheduler(schedule):
     kept = copy.deepcopy(state)
     other = make(schedule)
     other.load_state_dict(state)
+    assert other.state_dict() == state
     run(scheduler, 30)
     run(other, 30)
     assert state == kept

@@ -186,6 +186,25 @@ def test_min_lrs_set_by_hand_are_kept():
     assert lrs(scheduler) == [0.06, 0.0025]
 
 
+def test_a_loaded_state_is_not_written_to():
+    state = ours.ReduceLROnPlateau(make_optimizer(surefoot), min_lr=[0.1, 0.2]).state_dict()
+    scheduler = ours.ReduceLROnPlateau(make_optimizer(surefoot))
+    scheduler.load_state_dict(state)
+    scheduler.min_lrs.append(0.3)  # as for a group that was added
+    assert state["min_lrs"] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(("lowest", "eps"), [(0.1, 0.0), (0.05, 0.05)])
+def test_a_cut_of_eps_is_not_made(lowest, eps, capsys):
+    scheduler = ours.ReduceLROnPlateau(
+        make_optimizer(surefoot, lrs=[0.1]), factor=0.25, patience=0, min_lr=lowest, eps=eps, verbose=True
+    )
+    for _ in range(2):
+        scheduler.step(1.0)
+    assert lrs(scheduler) == [0.1]
+    assert capsys.readouterr().out == ""
+
+
 def test_nothing_is_cut_while_it_improves():
     scheduler = ours.ReduceLROnPlateau(make_optimizer(surefoot), mode="max", patience=0)
     for step in range(20):
