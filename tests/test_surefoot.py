@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -73,7 +75,8 @@ def test_every_public_name_of_ours_is_documented(module, name):
 
 
 def test_the_version_is_the_packages():
-    assert surefoot.__version__.count(".") == 2
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert surefoot.__version__ == project["version"]
 
 
 def test_importing_is_light():
