@@ -1,21 +1,22 @@
 import os
+import sys
 
 import pytest
+import torch
+from hypothesis import settings
 
 os.environ["MPLBACKEND"] = "Agg"  # no screen
+settings.register_profile("surefoot", deadline=None)  # a busy machine is no failure
+settings.load_profile("surefoot")
 
 
 @pytest.fixture(autouse=True)
 def same_random_numbers():
-    import torch
-
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def figures_closed():
     yield
-    import sys
-
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")

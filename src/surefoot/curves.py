@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 __all__ = ["Cosine", "Curve", "Exponential", "Function", "OneCycle", "Step", "Triangular"]
 
@@ -82,16 +82,10 @@ class Function(Curve):
     factor: Callable[[float], float]
 
     def __post_init__(self) -> None:
-        if not callable(self.factor):
-            raise TypeError(
-                f"factor={self.factor!r} is a {type(self.factor).__name__}: pass a function of the step"
-            )
+        _function("factor", self.factor)
 
     def value(self, step: float, base: float = 1.0) -> float:
-        factor = self.factor(step)
-        if isinstance(factor, str) or not math.isfinite(factor):
-            raise ValueError(f"{_name(self.factor)}({step}) returned {factor!r}: return a finite number")
-        return base * factor
+        return base * _factor(self.factor, step)
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,7 @@ class Cosine(Curve):
         _finite("eta_min", self.eta_min)
 
     def value(self, step: float, base: float = 1.0) -> float:
-        return _between(base, self.eta_min, _half_wave(step / self.T_max))
+        return _wave(base, self.eta_min, step / self.T_max)
 
 
 @dataclass(frozen=True)
@@ -128,8 +122,8 @@ class OneCycle(Curve):
 
     Attributes:
         total_steps: Steps of the cycle, a positive integer.
-        start: Value at step 0 (unless the way up has no length).
-        peak: Value after ``pct_start`` of the steps.
+        start: Value at step 0, if the way up is at least a step long.
+        peak: Value at step ``pct_start * total_steps - 1``, which may lie just before step 0.
         end: Value at the last step.
         pct_start: Share of the way up, in [0, 1].
         anneal_strategy: ``"cos"`` or ``"linear"``.
@@ -150,6 +144,7 @@ class OneCycle(Curve):
         _positive("total_steps", self.total_steps)
         for name in ("start", "peak", "end"):
             _finite(name, getattr(self, name))
+        _number("pct_start", self.pct_start)
         if not 0 <= self.pct_start <= 1:
             raise ValueError(f"pct_start={self.pct_start!r} must be in [0, 1]: it is the share of the way up")
         if self.anneal_strategy not in ("cos", "linear"):
@@ -165,9 +160,13 @@ class OneCycle(Curve):
         for stop, high in ends:
             if begin < stop and step <= stop:
                 share = (step - begin) / (stop - begin)
-                return _between(low, high, _half_wave(share) if self.anneal_strategy == "cos" else share)
-            begin, low = max(begin, stop), high
+                return (_wave if self.anneal_strategy == "cos" else _line)(low, high, share)
+            begin, low = stop, high
         return self.end
+
+
+def _level(cycle: float) -> float:
+    return 1.0  # a function with a name: a lambda could not be pickled
 
 
 @dataclass(frozen=True)
@@ -189,15 +188,15 @@ class Triangular(Curve):
     high: float
     up: float
     down: float
-    scale: Callable[[float], float] = lambda _: 1.0
+    scale: Callable[[float], float] = _level
     scale_mode: Literal["cycle", "iterations"] = "cycle"
 
     def __post_init__(self) -> None:
         _finite("low", self.low)
         _finite("high", self.high)
         _positive("up", self.up)
-        if not 0 <= self.down < math.inf:
-            raise ValueError(f"down={self.down!r} must be at least 0 and finite")
+        _not_negative("down", self.down)
+        _function("scale", self.scale)
         if self.scale_mode not in ("cycle", "iterations"):
             raise ValueError(f"scale_mode={self.scale_mode!r} must be 'cycle' or 'iterations'")
 
@@ -207,29 +206,54 @@ class Triangular(Curve):
         position = 1 + step / length - cycle
         peak = self.up / length
         height = position / peak if position <= peak else (position - 1) / (peak - 1)
-        scale = self.scale(cycle if self.scale_mode == "cycle" else step)
-        return _between(self.low, self.high, height * scale)
+        scale = _factor(self.scale, cycle if self.scale_mode == "cycle" else step)
+        return _line(self.low, self.high, height * scale)
 
 
-def _between(start: float, end: float, share: float) -> float:
+def _line(start: float, end: float, share: float) -> float:
     """Exactly ``start`` at share 0, exactly ``end`` at 1."""
     return (1 - share) * start + share * end
 
 
-def _half_wave(share: float) -> float:
-    """From 0 to 1 along a cosine, level at both ends."""
-    return (1 - math.cos(math.pi * share)) / 2
+def _wave(start: float, end: float, share: float) -> float:
+    """The same along a cosine, level at both ends."""
+    cosine = math.cos(math.pi * share)
+    # Both weights from the cosine: 1 - (1 - cosine) / 2 would lose the digits of a value close to a small end.
+    return (1 + cosine) / 2 * start + (1 - cosine) / 2 * end
+
+
+def _factor(function: Callable[[float], float], step: float) -> float:
+    """What a user's function returns, as the number it has to be."""
+    factor = function(step)
+    if not isinstance(factor, SupportsFloat) or not math.isfinite(factor):
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        raise ValueError(f"{name}({step}) returned {factor!r}: return a finite number")
+    return float(factor)
+
+
+def _number(name: str, value: object) -> None:
+    if not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a number")
+
+
+def _function(name: str, value: object) -> None:
+    if not callable(value):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a function of the step")
 
 
 def _positive(name: str, value: float) -> None:
+    _number(name, value)
     if not 0 < value < math.inf:
         raise ValueError(f"{name}={value!r} must be greater than 0 and finite")
 
 
+def _not_negative(name: str, value: float) -> None:
+    _number(name, value)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value!r} must be at least 0 and finite")
+
+
 def _finite(name: str, value: float) -> None:
+    _number(name, value)
     if not math.isfinite(value):
         raise ValueError(f"{name}={value!r} must be finite")
-
-
-def _name(function: object) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)

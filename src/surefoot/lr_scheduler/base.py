@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
 from surefoot.curves import Curve
 
-__all__ = ["Curves", "Scheduler", "curves_for", "per_group", "set_hyperparameter"]
+__all__ = ["Curves", "Scheduler", "curves_for", "has_momentum", "per_group", "set_hyperparameter"]
 
 Curves = Curve | Sequence[Curve]
 
@@ -35,7 +35,8 @@ class Scheduler(LRScheduler):
         last_epoch: -1 to start; ``n`` to be at step ``n + 1``, as in torch.
 
     Raises:
-        TypeError: ``optimizer`` is not one.
+        TypeError: ``optimizer`` is not one, or a curve is not.
+        ValueError: A group has no momentum to set.
         RuntimeError: The number of curves is not the number of groups.
     """
 
@@ -51,6 +52,7 @@ class Scheduler(LRScheduler):
         _require_optimizer(optimizer)
         self.optimizer = optimizer
         self.curves = {"lr": lr} if momentum is None else {"lr": lr, "momentum": momentum}
+        _check_curves(optimizer, self.curves)
         self.base_lrs = [
             float(group.setdefault("initial_lr", _plain(group["lr"]))) for group in optimizer.param_groups
         ]
@@ -152,7 +154,9 @@ class Scheduler(LRScheduler):
             )
         self.base_lrs = [float(lr) for lr in state_dict["base_lrs"]]
         self._step_count = state_dict["_step_count"]
-        self._update_lr(state_dict["last_epoch"])
+        self.last_epoch = state_dict["last_epoch"]
+        if self.last_epoch >= 0:  # not begun: it waits in torch's SequentialLR, and lr is another's
+            self._write()
 
 
 def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[Any]:
@@ -174,6 +178,7 @@ def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[A
 
 def curves_for(optimizer: torch.optim.Optimizer, build: Callable[..., Curve], **settings: Any) -> Curves:
     """One curve of the settings; if any of them is a list, one for each group."""
+    _require_optimizer(optimizer)
     if not any(isinstance(value, list | tuple) for value in settings.values()):
         return build(**settings)
     columns = [per_group(name, value, optimizer) for name, value in settings.items()]
@@ -194,11 +199,27 @@ def set_hyperparameter(group: dict[str, Any], name: str, value: float) -> None:
         group[name] = value
 
 
+def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether every group has a momentum, or betas, to set."""
+    return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
+
+
 def _require_optimizer(optimizer: object) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(
             f"optimizer is a {type(optimizer).__name__}: pass the optimizer whose lr is to be scheduled"
         )
+
+
+def _check_curves(optimizer: torch.optim.Optimizer, curves: dict[str, Curves]) -> None:
+    for name, given in curves.items():
+        for curve in given if isinstance(given, list | tuple) else [given]:
+            if not isinstance(curve, Curve):
+                raise TypeError(
+                    f"{name}={curve!r} is a {type(curve).__name__}: pass a curve, or one for each group"
+                )
+    if "momentum" in curves and not has_momentum(optimizer):
+        raise ValueError(f"{type(optimizer).__name__} has neither momentum nor betas: leave momentum out")
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
-from surefoot.curves import Cosine, Curve, Exponential, Function, OneCycle, Step, Triangular
-from surefoot.lr_scheduler.base import Curves, Scheduler, curves_for, per_group, set_hyperparameter
+from surefoot.curves import (
+    Cosine,
+    Curve,
+    Exponential,
+    Function,
+    OneCycle,
+    Step,
+    Triangular,
+    _finite,
+    _function,
+    _level,
+    _not_negative,
+    _number,
+    _positive,
+)
+from surefoot.lr_scheduler.base import (
+    Curves,
+    Scheduler,
+    curves_for,
+    has_momentum,
+    per_group,
+    set_hyperparameter,
+)
 
 __all__ = ["CosineAnnealingLR", "CyclicLR", "ExponentialLR", "LambdaLR", "OneCycleLR", "StepLR"]
 
@@ -49,7 +72,11 @@ class LambdaLR(Scheduler):
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        super().__init__(optimizer, curves_for(optimizer, Function, factor=lr_lambda), last_epoch=last_epoch)
+        def curve(lr_lambda: Callable[[float], float]) -> Function:
+            _function("lr_lambda", lr_lambda)
+            return Function(lr_lambda)
+
+        super().__init__(optimizer, curves_for(optimizer, curve, lr_lambda=lr_lambda), last_epoch=last_epoch)
 
     @property
     def lr_lambdas(self) -> list[Callable[[float], float]]:
@@ -204,6 +231,7 @@ class OneCycleLR(Scheduler):
                     raise ValueError(f"{name}={count!r} must be a positive integer")
             total_steps = epochs * steps_per_epoch
         for name, factor in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+            _number(name, factor)
             if not factor > 0:
                 raise ValueError(f"{name}={factor!r} must be greater than 0")
 
@@ -211,10 +239,13 @@ class OneCycleLR(Scheduler):
             return OneCycle(total_steps, start, peak, end, pct_start, anneal_strategy, three_phase)
 
         def lr_cycle(max_lr: float) -> OneCycle:
+            _finite("max_lr", max_lr)
             start = float(max_lr) / div_factor
             return cycle(start, float(max_lr), start / final_div_factor)
 
         def momentum_cycle(max_momentum: float, base_momentum: float) -> OneCycle:
+            _finite("max_momentum", max_momentum)
+            _finite("base_momentum", base_momentum)
             return cycle(max_momentum, base_momentum, max_momentum)
 
         lr = curves_for(optimizer, lr_cycle, max_lr=max_lr)
@@ -275,6 +306,10 @@ class CyclicLR(Scheduler):
     ) -> None:
         if scale_fn is None:
             scale_fn, scale_mode = _cyclic_scale(mode, gamma)
+        _function("scale_fn", scale_fn)
+        _positive("step_size_up", step_size_up)
+        if step_size_down is not None:
+            _not_negative("step_size_down", step_size_down)
         shape = (
             step_size_up,
             step_size_up if step_size_down is None else step_size_down,
@@ -283,9 +318,13 @@ class CyclicLR(Scheduler):
         )
 
         def lr_wave(base_lr: float, max_lr: float) -> Triangular:
+            _finite("base_lr", base_lr)
+            _finite("max_lr", max_lr)
             return Triangular(float(base_lr), float(max_lr), *shape)
 
         def momentum_wave(max_momentum: float, base_momentum: float) -> Triangular:
+            _finite("max_momentum", max_momentum)
+            _finite("base_momentum", base_momentum)
             return Triangular(max_momentum, base_momentum, *shape)
 
         lr = curves_for(optimizer, lr_wave, base_lr=base_lr, max_lr=max_lr)
@@ -303,13 +342,18 @@ class CyclicLR(Scheduler):
         return {**super().state_dict(), "_scale_fn_custom": None}  # as torch expects
 
 
+def _halving(cycle: float) -> float:
+    return math.ldexp(1.0, 1 - int(cycle))
+
+
 def _cyclic_scale(mode: str, gamma: float) -> tuple[Callable[[float], float], Literal["cycle", "iterations"]]:
     if mode == "triangular":
-        return lambda cycle: 1.0, "cycle"
+        return _level, "cycle"
     if mode == "triangular2":
-        return lambda cycle: 1 / 2.0 ** (cycle - 1), "cycle"
+        return _halving, "cycle"
     if mode == "exp_range":
-        return lambda step: gamma**step, "iterations"
+        _finite("gamma", gamma)
+        return partial(pow, gamma), "iterations"
     raise ValueError(f"mode={mode!r} must be 'triangular', 'triangular2' or 'exp_range', or pass scale_fn")
 
 
@@ -317,7 +361,7 @@ def _momentum_curves(
     optimizer: torch.optim.Optimizer, build: Callable[..., Curve], max_momentum: Any, base_momentum: Any
 ) -> Curves:
     groups = optimizer.param_groups
-    if not all("momentum" in group or "betas" in group for group in groups):
+    if not has_momentum(optimizer):
         raise ValueError(
             f"{type(optimizer).__name__} has neither momentum nor betas to cycle: pass cycle_momentum=False"
         )

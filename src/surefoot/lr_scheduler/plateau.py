@@ -10,6 +10,7 @@ from weakref import ref
 import torch
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING
 
+from surefoot.curves import _finite, _not_negative, _number
 from surefoot.lr_scheduler.base import _last_writer, _plain, per_group, set_hyperparameter
 
 __all__ = ["ReduceLROnPlateau"]
@@ -59,15 +60,17 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise ValueError(f"mode={mode!r} must be 'min' (lower is better) or 'max'")
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"threshold_mode={threshold_mode!r} must be 'rel' or 'abs'")
+        _number("factor", factor)
         if not 0 < factor < 1:
             raise ValueError(f"factor={factor!r} must be in (0, 1): it multiplies lr")
         counts = {"patience": patience, "cooldown": cooldown, "threshold": threshold, "eps": eps}
         for name, value in counts.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value!r} must be at least 0 and finite")
+            _not_negative(name, value)
         self.optimizer = optimizer
         self.default_min_lr = None if isinstance(min_lr, list | tuple) else min_lr
         self.min_lrs = per_group("min_lr", min_lr, optimizer)
+        for lowest in self.min_lrs:
+            _finite("min_lr", lowest)
         self.mode, self.factor, self.patience, self.cooldown = mode, factor, patience, cooldown
         self.threshold, self.threshold_mode, self.eps, self.verbose = threshold, threshold_mode, eps, verbose
         self.mode_worse = math.inf if mode == "min" else -math.inf
@@ -113,7 +116,7 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
 
     def _reduce_lr(self, epoch: int) -> None:
         groups = self.optimizer.param_groups
-        if self.default_min_lr is not None:
+        if len(self.min_lrs) != len(groups) and self.default_min_lr is not None:
             self.min_lrs = [self.default_min_lr] * len(groups)
         if len(self.min_lrs) != len(groups):
             raise RuntimeError(
@@ -133,8 +136,14 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
                     f"lr of group {i} cut from {old:.6g} to {new:.6g}"
                 )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and where the scheduler is: numbers, strings and lists of numbers only."""
+        lists = {"min_lrs": list(self.min_lrs), "_last_lr": [float(lr) for lr in self._last_lr]}
+        return {**super().state_dict(), **lists}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to where a :meth:`state_dict`, ours or torch's, was, and set ``lr`` to match."""
-        self.__dict__.update(state_dict)
+        self.__dict__.update({**state_dict, "min_lrs": list(state_dict["min_lrs"])})
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             set_hyperparameter(group, "lr", float(lr))
+        self._last_lr = [_plain(group["lr"]) for group in self.optimizer.param_groups]

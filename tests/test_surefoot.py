@@ -1,0 +1,100 @@
+"""``import surefoot as optim`` finds every name of torch.optim, and costs no heavy import."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import surefoot
+from surefoot import curves, lr_scheduler
+
+# Surefoot's namespaces beside the one of torch whose names they take over.
+NAMESPACES = [(surefoot, torch.optim), (lr_scheduler, torch.optim.lr_scheduler)]
+TAKEN_OVER = [(ours, theirs, name) for ours, theirs in NAMESPACES for name in theirs.__all__]
+PUBLIC = [
+    (module, name)
+    for module in (surefoot, lr_scheduler, curves)
+    for name in module.__all__
+    if name not in getattr(module, "TORCHS_OWN", ())
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "name"), TAKEN_OVER)
+def test_every_name_of_torch_is_there(ours, theirs, name):
+    assert (getattr(ours, name) is getattr(theirs, name)) == (name in ours.TORCHS_OWN)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), NAMESPACES)
+def test_what_is_called_torchs_is(ours, theirs):
+    for name in ours.TORCHS_OWN:
+        assert getattr(ours, name) is getattr(theirs, name)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RAdam", "NAdam"])
+def test_optimizers_are_torchs_kind(name):
+    assert issubclass(getattr(surefoot, name), torch.optim.Optimizer)
+
+
+@pytest.mark.parametrize("module", [surefoot, lr_scheduler, curves])
+def test_all_is_sorted(module):
+    def order(name):  # as ruff sorts: constants, classes, the rest
+        return not name.isupper(), not name.lstrip("_")[0].isupper(), name
+
+    assert list(module.__all__) == sorted(set(module.__all__), key=order)
+
+
+@pytest.mark.parametrize("module", [surefoot, lr_scheduler])
+def test_all_is_complete(module):
+    others = {name for name in vars(module) if not name.startswith("_")} - set(module.__all__)
+    modules = {name for name in others if isinstance(getattr(module, name), ModuleType)}
+    assert others - modules == {"TORCHS_OWN"}  # a note on the names, not one of them
+    assert all(getattr(module, name).__name__.startswith("surefoot.") for name in modules)
+
+
+def test_all_of_curves_is_every_class_there():
+    defined = {
+        name for name, thing in vars(curves).items() if getattr(thing, "__module__", "") == curves.__name__
+    }
+    assert {name for name in defined if not name.startswith("_")} == set(curves.__all__)
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_every_public_name_of_ours_is_documented(module, name):
+    thing = getattr(module, name)
+    home = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    assert home.startswith("surefoot")
+    assert thing.__doc__
+    assert inspect.cleandoc(thing.__doc__).splitlines()[0].endswith((".", ":"))
+
+
+def test_the_version_is_the_packages():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert surefoot.__version__ == project["version"]
+
+
+def test_importing_is_light():
+    heavy = ["matplotlib", "numba", "triton", "rich", "typer", "sklearn", "safetensors"]
+    program = f"import sys, surefoot; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_importing_leaves_torch_as_it_was():
+    program = (
+        "import torch, torch.optim.lr_scheduler as s\n"
+        "def names(): return {(m.__name__, k): v for m in (torch.optim, s) for k, v in vars(m).items()}\n"
+        "before, rng, dtype = names(), torch.get_rng_state(), torch.get_default_dtype()\n"
+        "import surefoot\n"
+        "after = names()\n"
+        "print(all(after[k] is v for k, v in before.items()), after.keys() == before.keys(),\n"
+        "      torch.equal(torch.get_rng_state(), rng), torch.get_default_dtype() == dtype)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True"] * 4
