@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, SupportsFloat
 
-__all__ = ["Cosine", "Curve", "Exponential", "Function", "OneCycle", "Step", "Triangular"]
+from surefoot import checks
+
+__all__ = ["Cosine", "Curve", "Exponential", "Function", "OneCycle", "Step", "Triangular", "level"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Step(Curve):
     gamma: float
 
     def __post_init__(self) -> None:
-        _positive("step_size", self.step_size)
-        _finite("gamma", self.gamma)
+        checks.positive("step_size", self.step_size)
+        checks.finite("gamma", self.gamma)
 
     def value(self, step: float, base: float = 1.0) -> float:
         return base * float(self.gamma ** (step // self.step_size))
@@ -65,7 +67,7 @@ class Exponential(Curve):
     gamma: float
 
     def __post_init__(self) -> None:
-        _finite("gamma", self.gamma)
+        checks.finite("gamma", self.gamma)
 
     def value(self, step: float, base: float = 1.0) -> float:
         return base * float(self.gamma**step)
@@ -82,7 +84,7 @@ class Function(Curve):
     factor: Callable[[float], float]
 
     def __post_init__(self) -> None:
-        _function("factor", self.factor)
+        checks.function("factor", self.factor)
 
     def value(self, step: float, base: float = 1.0) -> float:
         return base * _factor(self.factor, step)
@@ -105,8 +107,8 @@ class Cosine(Curve):
     eta_min: float = 0.0
 
     def __post_init__(self) -> None:
-        _positive("T_max", self.T_max)
-        _finite("eta_min", self.eta_min)
+        checks.positive("T_max", self.T_max)
+        checks.finite("eta_min", self.eta_min)
 
     def value(self, step: float, base: float = 1.0) -> float:
         return _wave(base, self.eta_min, step / self.T_max)
@@ -141,10 +143,10 @@ class OneCycle(Curve):
     def __post_init__(self) -> None:
         if isinstance(self.total_steps, bool) or not isinstance(self.total_steps, int):
             raise ValueError(f"total_steps={self.total_steps!r} must be an integer")
-        _positive("total_steps", self.total_steps)
+        checks.positive("total_steps", self.total_steps)
         for name in ("start", "peak", "end"):
-            _finite(name, getattr(self, name))
-        _number("pct_start", self.pct_start)
+            checks.finite(name, getattr(self, name))
+        checks.number("pct_start", self.pct_start)
         if not 0 <= self.pct_start <= 1:
             raise ValueError(f"pct_start={self.pct_start!r} must be in [0, 1]: it is the share of the way up")
         if self.anneal_strategy not in ("cos", "linear"):
@@ -165,8 +167,9 @@ class OneCycle(Curve):
         return self.end
 
 
-def _level(cycle: float) -> float:
-    return 1.0  # a function with a name: a lambda could not be pickled
+def level(cycle: float) -> float:
+    """The scale of cycles that are all alike; it has a name because a lambda could not be pickled."""
+    return 1.0
 
 
 @dataclass(frozen=True)
@@ -188,15 +191,15 @@ class Triangular(Curve):
     high: float
     up: float
     down: float
-    scale: Callable[[float], float] = _level
+    scale: Callable[[float], float] = level
     scale_mode: Literal["cycle", "iterations"] = "cycle"
 
     def __post_init__(self) -> None:
-        _finite("low", self.low)
-        _finite("high", self.high)
-        _positive("up", self.up)
-        _not_negative("down", self.down)
-        _function("scale", self.scale)
+        checks.finite("low", self.low)
+        checks.finite("high", self.high)
+        checks.positive("up", self.up)
+        checks.not_negative("down", self.down)
+        checks.function("scale", self.scale)
         if self.scale_mode not in ("cycle", "iterations"):
             raise ValueError(f"scale_mode={self.scale_mode!r} must be 'cycle' or 'iterations'")
 
@@ -229,31 +232,3 @@ def _factor(function: Callable[[float], float], step: float) -> float:
         name = getattr(function, "__qualname__", type(function).__qualname__)
         raise ValueError(f"{name}({step}) returned {factor!r}: return a finite number")
     return float(factor)
-
-
-def _number(name: str, value: object) -> None:
-    if not isinstance(value, SupportsFloat):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a number")
-
-
-def _function(name: str, value: object) -> None:
-    if not callable(value):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a function of the step")
-
-
-def _positive(name: str, value: float) -> None:
-    _number(name, value)
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value!r} must be greater than 0 and finite")
-
-
-def _not_negative(name: str, value: float) -> None:
-    _number(name, value)
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value!r} must be at least 0 and finite")
-
-
-def _finite(name: str, value: float) -> None:
-    _number(name, value)
-    if not math.isfinite(value):
-        raise ValueError(f"{name}={value!r} must be finite")

@@ -40,6 +40,15 @@ def over(schedules):
     return pytest.mark.parametrize("schedule", schedules, ids=str)
 
 
+# A curve sets lr from its count. What ReduceLROnPlateau multiplied is only in the optimizer.
+STOPPED = [
+    (schedule, order)
+    for schedule in SCHEDULES
+    for order in ORDERS
+    if schedule.name != "ReduceLROnPlateau" or "o" in order
+]
+
+
 def saved(scheduler):
     """The states, through the files that users keep them in."""
     buffer = io.BytesIO()
@@ -127,8 +136,7 @@ def test_a_sequence_goes_on_where_it_stopped(schedules, milestones, order, stop)
     assert run(resumed(sequence, make_optimizer(surefoot), states, order), 100 - stop) == expected
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@over(SCHEDULES)
+@pytest.mark.parametrize(("schedule", "order"), STOPPED, ids=str)
 def test_a_stopped_run_goes_on_as_if_it_had_not(schedule, order):
     expected = whole_run(schedule, ours, surefoot)
     scheduler = make(schedule)
@@ -141,8 +149,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(schedule, order):
         assert run(again, schedule.steps - stop) == expected[stop:]
 
 
-@given(schedule=st.sampled_from(SCHEDULES), order=st.sampled_from(ORDERS), where=st.floats(0, 1))
-def test_a_run_may_stop_anywhere(schedule, order, where):
+@given(case=st.sampled_from(STOPPED), where=st.floats(0, 1))
+def test_a_run_may_stop_anywhere(case, where):
+    schedule, order = case
     stop = round(where * schedule.steps)
     scheduler = make(schedule)
     run(scheduler, stop)

@@ -65,6 +65,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(settings, metrics, data):
         first.step(metric)
     again = ours.ReduceLROnPlateau(make_optimizer(surefoot), **settings)
     again.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    again.optimizer.load_state_dict(first.optimizer.state_dict())
     assert state(again) == state(first)
     for metric in metrics[stop:]:
         first.step(metric)

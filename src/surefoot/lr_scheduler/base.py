@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -13,12 +13,9 @@ from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
 from surefoot.curves import Curve
 
-__all__ = ["Curves", "Scheduler", "curves_for", "has_momentum", "per_group", "set_hyperparameter"]
+__all__ = ["Curves", "Scheduler", "curves_for", "has_momentum", "per_group", "plain", "set_hyperparameter"]
 
 Curves = Curve | Sequence[Curve]
-
-# Who set an optimizer's lr last: what two schedulers working against each other are noticed by.
-_last_writer: WeakKeyDictionary[torch.optim.Optimizer, ref[LRScheduler]] = WeakKeyDictionary()
 
 
 class Scheduler(LRScheduler):
@@ -31,7 +28,7 @@ class Scheduler(LRScheduler):
     Args:
         optimizer: Any :class:`torch.optim.Optimizer`, Surefoot's or torch's. Nothing of it is patched.
         lr: A curve for all groups, or one for each.
-        momentum: The same for ``momentum``, or ``betas[0]`` where the group has that.
+        momentum: The same for ``momentum``, or ``betas[0]`` where the group has that; its base is 1.
         last_epoch: -1 to start; ``n`` to be at step ``n + 1``, as in torch.
 
     Raises:
@@ -54,7 +51,7 @@ class Scheduler(LRScheduler):
         self.curves = {"lr": lr} if momentum is None else {"lr": lr, "momentum": momentum}
         _check_curves(optimizer, self.curves)
         self.base_lrs = [
-            float(group.setdefault("initial_lr", _plain(group["lr"]))) for group in optimizer.param_groups
+            float(group.setdefault("initial_lr", plain(group["lr"]))) for group in optimizer.param_groups
         ]
         self.last_epoch = last_epoch
         _watch_steps(optimizer)
@@ -79,11 +76,11 @@ class Scheduler(LRScheduler):
                 UserWarning,
                 stacklevel=2,
             )
-        writer = _last_writer.get(self.optimizer, lambda: None)()
-        if epoch is None and self._step_count > 1 and writer not in (self, None):
+        if epoch is None and self._edited():
             warnings.warn(
-                f"{type(writer).__name__} set lr since the last step of {type(self).__name__}: both set it from "
-                "their own curve, so the last one wins. Write their product as one LambdaLR.",
+                f"lr is {[float(lr) for lr in self._group_lrs()]}, {type(self).__name__} had set "
+                f"{[float(lr) for lr in self._last_lr]}: the edit is lost, because lr is a function of the step. Build "
+                "the scheduler with the lr you want; for two schedulers at once write their product as one LambdaLR.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -98,16 +95,22 @@ class Scheduler(LRScheduler):
         for name in self.curves:
             for group, value in zip(self.optimizer.param_groups, self._values(name), strict=True):
                 set_hyperparameter(group, name, value)
-        self._last_lr = [_plain(group["lr"]) for group in self.optimizer.param_groups]
-        _last_writer[self.optimizer] = ref(self)
+        self._last_lr = self._group_lrs()
+
+    def _group_lrs(self) -> list[float | Tensor]:
+        return [plain(group["lr"]) for group in self.optimizer.param_groups]
+
+    def _edited(self) -> bool:
+        """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
+        pairs = zip(self._group_lrs(), self._last_lr, strict=False)
+        return not all(math.isclose(now, then, rel_tol=1e-6) for now, then in pairs)
 
     def _values(self, name: str) -> list[float]:
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:  # added since
-            self.base_lrs.append(float(group.setdefault("initial_lr", _plain(group["lr"]))))
-        return [
-            curve.value(self.last_epoch, base)
-            for curve, base in zip(self.group_curves(name), self.base_lrs, strict=True)
-        ]
+            self.base_lrs.append(float(group.setdefault("initial_lr", plain(group["lr"]))))
+        bases = self.base_lrs if name == "lr" else [1.0] * len(self.base_lrs)
+        curves = zip(self.group_curves(name), bases, strict=True)
+        return [curve.value(self.last_epoch, base) for curve, base in curves]
 
     def group_curves(self, name: str) -> list[Curve]:
         """The curve that drives hyperparameter ``name`` of each group.
@@ -145,8 +148,13 @@ class Scheduler(LRScheduler):
         """Go to where a :meth:`state_dict` was, and set the optimizer's values to match.
 
         Raises:
-            ValueError: It is of another number of groups.
+                ValueError: It is of another number of groups, or of something else.
         """
+        missing = {"base_lrs", "last_epoch", "_step_count"} - state_dict.keys()
+        if missing:
+            raise ValueError(
+                f"the state has no {sorted(missing)}: it is not that of a scheduler with one counter"
+            )
         if len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
             raise ValueError(
                 f"the saved scheduler had {len(state_dict['base_lrs'])} groups, this optimizer has "
@@ -222,7 +230,7 @@ def _check_curves(optimizer: torch.optim.Optimizer, curves: dict[str, Curves]) -
         raise ValueError(f"{type(optimizer).__name__} has neither momentum nor betas: leave momentum out")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A copy that later changes do not reach."""
     return value.clone() if isinstance(value, Tensor) else value
 
@@ -230,8 +238,12 @@ def _plain(value: Any) -> Any:
 def _watch_steps(optimizer: torch.optim.Optimizer) -> None:
     """Have the optimizer note that it stepped, by its own hook: nothing is patched."""
     if not hasattr(optimizer, "_opt_called"):
-        optimizer._opt_called = False  # type: ignore[attr-defined]
-        optimizer.register_step_post_hook(_note_step)
+        hooks = hasattr(
+            optimizer, "_optimizer_step_post_hooks"
+        )  # a wrapper may have skipped torch's constructor
+        optimizer._opt_called = not hooks  # type: ignore[attr-defined]
+        if hooks:
+            optimizer.register_step_post_hook(_note_step)
 
 
 def _note_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:

@@ -9,21 +9,8 @@ from typing import Any, Literal
 
 import torch
 
-from surefoot.curves import (
-    Cosine,
-    Curve,
-    Exponential,
-    Function,
-    OneCycle,
-    Step,
-    Triangular,
-    _finite,
-    _function,
-    _level,
-    _not_negative,
-    _number,
-    _positive,
-)
+from surefoot import checks
+from surefoot.curves import Cosine, Curve, Exponential, Function, OneCycle, Step, Triangular, level
 from surefoot.lr_scheduler.base import (
     Curves,
     Scheduler,
@@ -73,7 +60,7 @@ class LambdaLR(Scheduler):
         last_epoch: int = -1,
     ) -> None:
         def curve(lr_lambda: Callable[[float], float]) -> Function:
-            _function("lr_lambda", lr_lambda)
+            checks.function("lr_lambda", lr_lambda)
             return Function(lr_lambda)
 
         super().__init__(optimizer, curves_for(optimizer, curve, lr_lambda=lr_lambda), last_epoch=last_epoch)
@@ -231,7 +218,7 @@ class OneCycleLR(Scheduler):
                     raise ValueError(f"{name}={count!r} must be a positive integer")
             total_steps = epochs * steps_per_epoch
         for name, factor in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
-            _number(name, factor)
+            checks.number(name, factor)
             if not factor > 0:
                 raise ValueError(f"{name}={factor!r} must be greater than 0")
 
@@ -239,13 +226,13 @@ class OneCycleLR(Scheduler):
             return OneCycle(total_steps, start, peak, end, pct_start, anneal_strategy, three_phase)
 
         def lr_cycle(max_lr: float) -> OneCycle:
-            _finite("max_lr", max_lr)
+            checks.finite("max_lr", max_lr)
             start = float(max_lr) / div_factor
             return cycle(start, float(max_lr), start / final_div_factor)
 
         def momentum_cycle(max_momentum: float, base_momentum: float) -> OneCycle:
-            _finite("max_momentum", max_momentum)
-            _finite("base_momentum", base_momentum)
+            checks.finite("max_momentum", max_momentum)
+            checks.finite("base_momentum", base_momentum)
             return cycle(max_momentum, base_momentum, max_momentum)
 
         lr = curves_for(optimizer, lr_cycle, max_lr=max_lr)
@@ -306,10 +293,10 @@ class CyclicLR(Scheduler):
     ) -> None:
         if scale_fn is None:
             scale_fn, scale_mode = _cyclic_scale(mode, gamma)
-        _function("scale_fn", scale_fn)
-        _positive("step_size_up", step_size_up)
+        checks.function("scale_fn", scale_fn)
+        checks.positive("step_size_up", step_size_up)
         if step_size_down is not None:
-            _not_negative("step_size_down", step_size_down)
+            checks.not_negative("step_size_down", step_size_down)
         shape = (
             step_size_up,
             step_size_up if step_size_down is None else step_size_down,
@@ -318,13 +305,13 @@ class CyclicLR(Scheduler):
         )
 
         def lr_wave(base_lr: float, max_lr: float) -> Triangular:
-            _finite("base_lr", base_lr)
-            _finite("max_lr", max_lr)
+            checks.finite("base_lr", base_lr)
+            checks.finite("max_lr", max_lr)
             return Triangular(float(base_lr), float(max_lr), *shape)
 
         def momentum_wave(max_momentum: float, base_momentum: float) -> Triangular:
-            _finite("max_momentum", max_momentum)
-            _finite("base_momentum", base_momentum)
+            checks.finite("max_momentum", max_momentum)
+            checks.finite("base_momentum", base_momentum)
             return Triangular(max_momentum, base_momentum, *shape)
 
         lr = curves_for(optimizer, lr_wave, base_lr=base_lr, max_lr=max_lr)
@@ -348,11 +335,11 @@ def _halving(cycle: float) -> float:
 
 def _cyclic_scale(mode: str, gamma: float) -> tuple[Callable[[float], float], Literal["cycle", "iterations"]]:
     if mode == "triangular":
-        return _level, "cycle"
+        return level, "cycle"
     if mode == "triangular2":
         return _halving, "cycle"
     if mode == "exp_range":
-        _finite("gamma", gamma)
+        checks.finite("gamma", gamma)
         return partial(pow, gamma), "iterations"
     raise ValueError(f"mode={mode!r} must be 'triangular', 'triangular2' or 'exp_range', or pass scale_fn")
 

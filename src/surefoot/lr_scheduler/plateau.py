@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from typing import Any, Literal, SupportsFloat
-from weakref import ref
 
 import torch
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING
 
-from surefoot.curves import _finite, _not_negative, _number
-from surefoot.lr_scheduler.base import _last_writer, _plain, per_group, set_hyperparameter
+from surefoot import checks
+from surefoot.lr_scheduler.base import per_group, plain, set_hyperparameter
 
 __all__ = ["ReduceLROnPlateau"]
 
@@ -60,23 +59,23 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise ValueError(f"mode={mode!r} must be 'min' (lower is better) or 'max'")
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"threshold_mode={threshold_mode!r} must be 'rel' or 'abs'")
-        _number("factor", factor)
+        checks.number("factor", factor)
         if not 0 < factor < 1:
             raise ValueError(f"factor={factor!r} must be in (0, 1): it multiplies lr")
         counts = {"patience": patience, "cooldown": cooldown, "threshold": threshold, "eps": eps}
         for name, value in counts.items():
-            _not_negative(name, value)
+            checks.not_negative(name, value)
         self.optimizer = optimizer
         self.default_min_lr = None if isinstance(min_lr, list | tuple) else min_lr
         self.min_lrs = per_group("min_lr", min_lr, optimizer)
         for lowest in self.min_lrs:
-            _finite("min_lr", lowest)
+            checks.finite("min_lr", lowest)
         self.mode, self.factor, self.patience, self.cooldown = mode, factor, patience, cooldown
         self.threshold, self.threshold_mode, self.eps, self.verbose = threshold, threshold_mode, eps, verbose
         self.mode_worse = math.inf if mode == "min" else -math.inf
         self.best = self.mode_worse
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
-        self._last_lr = [_plain(group["lr"]) for group in optimizer.param_groups]
+        self._last_lr = [plain(group["lr"]) for group in optimizer.param_groups]
 
     def step(self, metrics: SupportsFloat | None = None, epoch: int | None = None) -> None:  # type: ignore[override]
         """Look at the metric of one more step; cut ``lr`` if it is time.
@@ -92,7 +91,7 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise TypeError("ReduceLROnPlateau.step() needs the metric it watches: scheduler.step(val_loss)")
         if epoch is not None:
             warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
-        current = float(metrics)
+        current = float(metrics.detach() if isinstance(metrics, torch.Tensor) else metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(current, self.best):
             self.best = current
@@ -106,7 +105,7 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
             self._reduce_lr(self.last_epoch)
             self.cooldown_counter = self.cooldown
             self.num_bad_epochs = 0
-        self._last_lr = [_plain(group["lr"]) for group in self.optimizer.param_groups]
+        self._last_lr = [plain(group["lr"]) for group in self.optimizer.param_groups]
 
     def _is_better(self, current: float, best: float) -> bool:
         sign = 1.0 if self.mode == "min" else -1.0
@@ -129,7 +128,6 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
             if old - new <= self.eps:
                 continue
             set_hyperparameter(group, "lr", new)
-            _last_writer[self.optimizer] = ref(self)
             if self.verbose:
                 print(  # noqa: T201 - what verbose asks for
                     f"Step {epoch}: no better than {self.best:.6g} for {self.num_bad_epochs} steps, "
@@ -142,8 +140,5 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
         return {**super().state_dict(), **lists}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to where a :meth:`state_dict`, ours or torch's, was, and set ``lr`` to match."""
+        """Go to where a :meth:`state_dict`, ours or torch's, was; ``lr`` itself is in the optimizer's."""
         self.__dict__.update({**state_dict, "min_lrs": list(state_dict["min_lrs"])})
-        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-            set_hyperparameter(group, "lr", float(lr))
-        self._last_lr = [_plain(group["lr"]) for group in self.optimizer.param_groups]
