@@ -18,7 +18,7 @@ from torch import Tensor
 from surefoot.kernels import Row, choose
 from surefoot.rule import Rule
 
-__all__ = ["Optimizer", "ParamsT", "decays"]
+__all__ = ["Optimizer", "ParamsT", "decays", "double"]
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group: TypeAlias = dict[str, Any]
@@ -303,6 +303,11 @@ def decays(lr: Any, weight_decay: Any, decoupled: bool) -> dict[str, Any]:
     if decoupled:
         return {"decay": 1 - lr * weight_decay, "l2": 0.0}
     return {"decay": 1.0, "l2": weight_decay}
+
+
+def double(counter: Tensor, hyper: Group) -> Any:
+    """A counter in double precision: a float, or where ``capturable`` a tensor that is not read back."""
+    return counter.double() if hyper["capturable"] else counter.item()
 
 
 def _check_number(name: str, value: Any, low: float, below: float) -> None:
