@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,3 +69,14 @@ def assert_same(actual: Any, expected: Any) -> None:
 def copies(params: Sequence[Tensor]) -> list[Tensor]:
     """Leaves of their own with the values and layout of ``params``."""
     return [p.detach().clone().requires_grad_() for p in params]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Compute step counts and momentum products in ``dtype``."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

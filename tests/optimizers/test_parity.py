@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import CASES, CLASSES, every_case, every_class
 from papers import PAPERS
-from walk import copies, gradients, parameters, params_of, step, walk
+from walk import copies, default_dtype, gradients, parameters, params_of, step, walk
 
 STEPS = 100
 
@@ -13,28 +13,16 @@ STEPS = 100
 ARITHMETIC = [case for case in CASES if not case.kwargs.keys() & {"foreach", "fused"}]
 
 
-@pytest.fixture
-def default_dtype(request):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)
-    yield request.param
-    torch.set_default_dtype(before)
-
-
-under_both_defaults = pytest.mark.parametrize("default_dtype", [torch.float32, torch.float64], indirect=True)
-# Step counts and momentum products are float64 here, so nothing but float64 takes part.
-under_float64 = pytest.mark.parametrize("default_dtype", [torch.float64], indirect=True)
-
-
 def both_paths(case, dtype):
     grads = gradients(STEPS, dtype)
     return (walk(build(parameters(dtype)), grads) for build in (case.ours, case.torchs))
 
 
 @every_case
-@under_both_defaults
-def test_float64_trajectory_is_torchs(case, default_dtype):
-    ours, torchs = both_paths(case, torch.float64)
+@pytest.mark.parametrize("dtype_of_counts", [torch.float32, torch.float64])
+def test_float64_trajectory_is_torchs(case, dtype_of_counts):
+    with default_dtype(dtype_of_counts):
+        ours, torchs = both_paths(case, torch.float64)
     # atol: a weight of order one that passes near 0 keeps the absolute rounding of its 100 updates.
     torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-14)
 
@@ -52,7 +40,7 @@ def test_complex64_trajectory_is_torchs(case):
     torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-6)  # pairs of float32
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.takes_complex], ids=str)
+@every_class
 def test_complex128_trajectory_is_torchs(case):
     ours, torchs = both_paths(case, torch.complex128)
     torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-14)  # pairs of float64
@@ -132,19 +120,21 @@ def _units_apart(a, b):
 
 
 @every_case
-@under_float64
-def test_trajectory_is_the_papers(case, default_dtype):
-    optimizer = case.ours(parameters(torch.float64))
-    start = torch.cat([p.detach().flatten() for p in params_of(optimizer)])
+def test_trajectory_is_the_papers(case):
     grads = gradients(STEPS, torch.float64)
-    flat = torch.stack([torch.cat([g.flatten() for g in row]) for row in grads])
+    with default_dtype(torch.float64):  # no float32 anywhere
+        optimizer = case.ours(parameters(torch.float64))
+        starts = _flat(params_of(optimizer)).tolist()
+        path = walk(optimizer, grads)
+    columns = torch.stack([_flat(row) for row in grads]).T.tolist()
     hyper = {key: _plain(value) for key, value in optimizer.param_groups[0].items() if key != "params"}
-    expected = [
-        PAPERS[case.name](x, column, **hyper)
-        for x, column in zip(start.tolist(), flat.T.tolist(), strict=True)
-    ]
-    # The papers' order of operations is not ours: as above, rounding of 100 updates.
-    torch.testing.assert_close(walk(optimizer, grads), torch.tensor(expected).T, rtol=1e-12, atol=1e-14)
+    papers = [PAPERS[case.name](x, column, **hyper) for x, column in zip(starts, columns, strict=True)]
+    # The papers' order of operations is not ours: as above, the rounding of 100 updates.
+    torch.testing.assert_close(path, torch.tensor(papers, dtype=torch.float64).T, rtol=1e-12, atol=1e-14)
+
+
+def _flat(tensors):
+    return torch.cat([t.detach().flatten() for t in tensors])
 
 
 def _plain(value):

@@ -231,7 +231,7 @@ class Optimizer(torch.optim.Optimizer):
         by_id = dict(
             zip(
                 chain.from_iterable(g["params"] for g in saved_groups),
-                self._labelled_params(),
+                self._labelled_params(groups),
                 strict=True,
             )
         )
@@ -245,10 +245,10 @@ class Optimizer(torch.optim.Optimizer):
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
-    def _labelled_params(self) -> Iterator[tuple[str, Tensor, Group]]:
-        for i, group in enumerate(self.param_groups):
-            for j, param in enumerate(group["params"]):
-                names = group.get("param_names")
+    def _labelled_params(self, adopted: list[Group]) -> Iterator[tuple[str, Tensor, Group]]:
+        for i, (own, group) in enumerate(zip(self.param_groups, adopted, strict=True)):
+            for j, param in enumerate(own["params"]):
+                names = own.get("param_names")
                 yield (names[j] if names else f"{j} of group {i}"), param, group
 
     def _adopt_group(self, group: Group, saved: Group) -> Group:
@@ -261,8 +261,9 @@ class Optimizer(torch.optim.Optimizer):
         return {"params": group["params"], **adopted}
 
     def _adopt_state(self, label: str, param: Tensor, group: Group, entry: Group) -> Group:
-        missing = self.counters.keys() - entry.keys() if entry else set()
-        if missing or (entry and not entry.keys() & {*self.rule.buffers, *self.counters}):
+        ours = {*self.counters, *self.rule.buffers}
+        needed = {*self.counters} if entry.keys() <= ours else {*self.counters, *self.buffers(group)}
+        if entry and (needed - entry.keys() or not ours & entry.keys()):
             raise ValueError(
                 f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} keeps "
                 f"{[*self.counters, *self.rule.buffers]}: it was saved by another optimizer"
@@ -271,14 +272,16 @@ class Optimizer(torch.optim.Optimizer):
         for key, value in entry.items():
             if key in self.counters:
                 adopted[key] = _counter(value, param, group)
-            elif isinstance(value, Tensor):
-                if key in self.rule.buffers and value.shape != param.shape:
+            elif key in self.rule.buffers and isinstance(value, Tensor):
+                if value.shape != param.shape:
                     raise ValueError(
                         f"the saved {key} of parameter {label} has shape {tuple(value.shape)}, the parameter "
                         f"has {tuple(param.shape)}: the model or the order of its parameters changed"
                     )
                 dense = value.to_dense() if value.is_sparse else value
                 adopted[key] = torch.empty_like(param, dtype=dense.dtype).copy_(dense)
+            elif isinstance(value, Tensor):
+                adopted[key] = value.detach().to(param.device, copy=True)
             else:
                 adopted[key] = deepcopy(value)
         return adopted
