@@ -316,8 +316,11 @@ def double(counter: Tensor, hyper: Group) -> Any:
 def _check_number(name: str, value: Any, low: float, below: float) -> None:
     if isinstance(value, Tensor) and value.numel() != 1:
         raise ValueError(f"{name} is a tensor of shape {tuple(value.shape)}: pass one number")
-    if not low <= value < below:
-        bounds = f"in [{low:g}, {below:g})" if below < math.inf else f"at least {low:g} and finite"
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a number")
+    if not (low <= value < below and value > -math.inf):
+        least = f"at least {low:g} and " if low > -math.inf else ""
+        bounds = f"in [{low:g}, {below:g})" if below < math.inf else f"{least}finite"
         raise ValueError(f"{name}={float(value)!r} must be {bounds}")
 
 
