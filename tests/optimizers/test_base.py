@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy
 import pytest
 import torch
 from cases import CASES, CLASSES, every_case, every_class
@@ -379,6 +380,40 @@ def test_a_tensor_rate_is_read_anew_each_step_and_stays_the_callers(case, shape)
     assert_same(walk(ours, grads), walk(twin, grads))
     assert ours.param_groups[0]["lr"] is rate
     assert_same(rate, torch.full(shape, 0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("case", [case for case in CLASSES if case.name != "SGD"], ids=str)
+@pytest.mark.parametrize(
+    "betas",
+    [[0.5, 0.75], (torch.tensor([0.5]), torch.tensor([0.75])), [torch.tensor(0.5), torch.tensor([0.75])]],
+)
+def test_betas_may_be_a_list_as_from_a_json_file_or_tensors(case, betas):
+    given, plain = case.ours(parameters(), betas=betas), case.ours(parameters(), betas=(0.5, 0.75))
+    assert_same(walk(given, gradients(3)), walk(plain, gradients(3)))
+
+
+@every_class
+@pytest.mark.parametrize("kind", [numpy.float32, numpy.float64, numpy.array, int])
+def test_a_rate_may_be_of_any_type_of_number(case, kind):
+    value = kind(1 if kind is int else 0.1)
+    given, plain = case.ours(parameters(), lr=value), case.ours(parameters(), lr=float(value))
+    assert_same(walk(given, gradients(3)), walk(plain, gradients(3)))
+
+
+@every_class
+def test_a_users_own_entries_in_a_group_are_let_be(case):
+    optimizer, plain = case.ours(parameters()), case.ours(parameters())
+    entries = {"mask": torch.ones(5), "note": [torch.ones(2), "text"], "table": numpy.ones(3)}
+    optimizer.param_groups[0].update(entries)
+    assert_same(walk(optimizer, gradients(2)), walk(plain, gradients(2)))
+    assert all(optimizer.param_groups[0][key] is value for key, value in entries.items())
+
+
+def test_sgd_counts_nothing_and_leaves_a_users_count_alone():
+    optimizer = CLASSES[0].ours(parameters())
+    optimizer.state[params_of(optimizer)[0]]["step"] = 7
+    walk(optimizer, gradients(2))
+    assert optimizer.state[params_of(optimizer)[0]]["step"] == 7
 
 
 @every_case

@@ -128,13 +128,13 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _rows(self, work: list[tuple[Group, Tensor, Tensor]]) -> Iterator[Row]:
-        hypers = {id(group): _numbers(group) for group, _, _ in work}
+        hypers = {id(group): _numbers(group, self.defaults) for group, _, _ in work}
         for group, param, grad in work:
             state = self.state.get(param, {})
             for name, start in self.counters.items():
                 if name not in state:
                     state[name] = _counter(start, param, group)
-            if "step" in state:
+            if "step" in self.counters:
                 state["step"] += 1
             scalars = self.scalars(hypers[id(group)], state)
             used = self.buffers(group)
@@ -324,16 +324,18 @@ def _check_number(name: str, value: Any, low: float, below: float) -> None:
         raise ValueError(f"{name}={float(value)!r} must be {bounds}")
 
 
-def _numbers(group: Group) -> Group:
-    """The group with 1-element tensors as floats, or as scalars where they must stay tensors."""
+def _numbers(group: Group, names: Iterable[str]) -> Group:
+    """The group with ``names`` as floats, 1-element tensors too unless they must stay tensors."""
     live = group["differentiable"] or group.get("capturable", False)
 
     def number(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.reshape(()) if live else value.item()
-        return tuple(map(number, value)) if isinstance(value, tuple) else value
+        if isinstance(value, tuple | list):
+            return tuple(map(number, value))
+        return value.item() if hasattr(value, "item") else value  # NumPy's numbers
 
-    return {name: value if name == "params" else number(value) for name, value in group.items()}
+    return {**group, **{name: number(group[name]) for name in names}}
 
 
 def _counter(value: Any, param: Tensor, group: Group) -> Tensor:
