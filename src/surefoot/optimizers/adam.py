@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, maximum, sqrt
 
-from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays
+from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays, double
 from surefoot.rule import rule
 
 __all__ = ["Adam", "AdamW"]
@@ -123,7 +123,7 @@ class Adam(Optimizer):
 
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = hyper["betas"]
-        step = state["step"] if hyper["capturable"] else state["step"].item()
+        step = double(state["step"], hyper)
         return {
             **decays(hyper["lr"], hyper["weight_decay"], hyper["decoupled_weight_decay"]),
             "weight1": 1 - beta1,

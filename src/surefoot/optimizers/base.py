@@ -18,7 +18,7 @@ from torch import Tensor
 from surefoot.kernels import Row, choose
 from surefoot.rule import Rule
 
-__all__ = ["Optimizer", "ParamsT", "decays"]
+__all__ = ["Optimizer", "ParamsT", "decays", "double"]
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group: TypeAlias = dict[str, Any]
@@ -128,13 +128,13 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _rows(self, work: list[tuple[Group, Tensor, Tensor]]) -> Iterator[Row]:
-        hypers = {id(group): _numbers(group) for group, _, _ in work}
+        hypers = {id(group): _numbers(group, self.defaults) for group, _, _ in work}
         for group, param, grad in work:
             state = self.state.get(param, {})
             for name, start in self.counters.items():
                 if name not in state:
                     state[name] = _counter(start, param, group)
-            if "step" in state:
+            if "step" in self.counters:
                 state["step"] += 1
             scalars = self.scalars(hypers[id(group)], state)
             used = self.buffers(group)
@@ -228,7 +228,7 @@ class Optimizer(torch.optim.Optimizer):
             )
         groups = [self._adopt_group(*pair) for pair in zip(self.param_groups, saved_groups, strict=True)]
         saved_ids = chain.from_iterable(group["params"] for group in saved_groups)
-        params = dict(zip(saved_ids, _labelled(groups), strict=True))
+        params = dict(zip(saved_ids, _labelled(self.param_groups, groups), strict=True))
         state: defaultdict[Any, Any] = defaultdict(dict)
         for key, entry in state_dict["state"].items():
             if key in params:
@@ -249,11 +249,12 @@ class Optimizer(torch.optim.Optimizer):
 
     def _adopt_state(self, label: str, param: Tensor, group: Group, entry: Group) -> Group:
         """A copy of one parameter's saved state, each tensor where its parameter is."""
-        needed = {*self.counters, *self.buffers(group)}
-        if entry and not needed <= entry.keys():
+        ours = {*self.counters, *self.rule.buffers}
+        needed = {*self.counters} if entry.keys() <= ours else {*self.counters, *self.buffers(group)}
+        if entry and (needed - entry.keys() or not ours & entry.keys()):
             raise ValueError(
-                f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} needs "
-                f"{sorted(needed)}: it was saved by another optimizer"
+                f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} keeps "
+                f"{[*self.counters, *self.rule.buffers]}: it was saved by another optimizer"
             )
         adopted: Group = {}
         for key, value in entry.items():
@@ -267,6 +268,8 @@ class Optimizer(torch.optim.Optimizer):
                     )
                 value = value.detach().to_dense() if value.is_sparse else value.detach()
                 adopted[key] = torch.empty_like(param, dtype=value.dtype, requires_grad=False).copy_(value)
+            elif isinstance(value, Tensor):
+                adopted[key] = value.detach().to(param.device, copy=True)
             else:
                 adopted[key] = deepcopy(value)
         return adopted
@@ -293,31 +296,41 @@ def decays(lr: Any, weight_decay: Any, decoupled: bool) -> dict[str, Any]:
     return {"decay": 1.0, "l2": weight_decay}
 
 
+def double(counter: Tensor, hyper: Group) -> Any:
+    """A counter in double precision: a float, or where ``capturable`` a tensor that is not read back."""
+    return counter.double() if hyper["capturable"] else counter.item()
+
+
 def _check_number(name: str, value: Any, low: float, below: float) -> None:
     if isinstance(value, Tensor) and value.numel() != 1:
         raise ValueError(f"{name} is a tensor of shape {tuple(value.shape)}: pass one number")
-    if not low <= value < below:
-        bounds = f"in [{low:g}, {below:g})" if below < math.inf else f"at least {low:g} and finite"
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a number")
+    if not (low <= value < below and value > -math.inf):
+        least = f"at least {low:g} and " if low > -math.inf else ""
+        bounds = f"in [{low:g}, {below:g})" if below < math.inf else f"{least}finite"
         raise ValueError(f"{name}={float(value)!r} must be {bounds}")
 
 
-def _numbers(group: Group) -> Group:
-    """The group with 1-element tensors as floats, or as scalars where they must stay tensors."""
+def _numbers(group: Group, names: Iterable[str]) -> Group:
+    """The group with ``names`` as floats, 1-element tensors too unless they must stay tensors."""
     live = group.get("differentiable", False) or group.get("capturable", False)
 
     def number(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.reshape(()) if live else value.item()
-        return tuple(map(number, value)) if isinstance(value, tuple) else value
+        if isinstance(value, tuple | list):
+            return tuple(map(number, value))
+        return value.item() if hasattr(value, "item") else value  # NumPy's numbers
 
-    return {name: value if name == "params" else number(value) for name, value in group.items()}
+    return {**group, **{name: number(group[name]) for name in names}}
 
 
-def _labelled(groups: list[Group]) -> Iterator[tuple[str, Tensor, Group]]:
-    """Every parameter with its name, or else its place, and its group."""
-    for i, group in enumerate(groups):
+def _labelled(groups: list[Group], adopted: list[Group]) -> Iterator[tuple[str, Tensor, Group]]:
+    """Every parameter with its name, or else its place, and its group as it will be."""
+    for i, (group, new) in enumerate(zip(groups, adopted, strict=True)):
         for j, param in enumerate(group["params"]):
-            yield (group["param_names"][j] if "param_names" in group else f"{j} of group {i}"), param, group
+            yield (group["param_names"][j] if "param_names" in group else f"{j} of group {i}"), param, new
 
 
 def _counter(value: Any, param: Tensor, group: Group) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, sqrt
 
-from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays
+from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays, double
 from surefoot.rule import rule
 
 __all__ = ["NAdam"]
@@ -101,12 +101,11 @@ class NAdam(Optimizer):
 
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = hyper["betas"]
-        live = hyper["capturable"]
-        step = state["step"] if live else state["step"].item()
+        step = double(state["step"], hyper)
         mu = beta1 * (1 - 0.5 * 0.96 ** (step * hyper["momentum_decay"]))
         mu_next = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * hyper["momentum_decay"]))
         state["mu_product"] *= mu
-        mu_product = state["mu_product"] if live else state["mu_product"].item()
+        mu_product = double(state["mu_product"], hyper)
         return {
             **decays(hyper["lr"], hyper["weight_decay"], hyper["decoupled_weight_decay"]),
             "weight1": 1 - beta1,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, sqrt
 
-from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays
+from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays, double
 from surefoot.rule import rule
 
 __all__ = ["RAdam"]
@@ -100,7 +100,7 @@ class RAdam(Optimizer):
 
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = hyper["betas"]
-        step = state["step"] if hyper["capturable"] else state["step"].item()
+        step = double(state["step"], hyper)
         bias2 = 1 - beta2**step
         rho_inf = 2 / (1 - beta2) - 1
         rho = rho_inf - 2 * step * beta2**step / bias2

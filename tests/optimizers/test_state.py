@@ -1,0 +1,374 @@
+"""Checkpoints: exchanged with torch.optim both ways, exact, checked, and loaded whole or not at all."""
+
+import io
+from copy import deepcopy
+
+import pytest
+import torch
+from cases import CASES, CLASSES, Case, every_case, every_class
+from walk import assert_same, copies, default_dtype, gradients, parameters, params_of, step, tensors_of, walk
+
+# Two ways to hand over a state_dict.
+DIRECT = pytest.param(lambda saved: saved, id="direct")
+
+
+def _through_a_file(saved):
+    file = io.BytesIO()
+    torch.save(saved, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+by_both_ways = pytest.mark.parametrize("hand_over", [DIRECT, pytest.param(_through_a_file, id="file")])
+
+
+def _trained(build, steps=3, dtype=torch.float32, **extra):
+    optimizer = build(parameters(dtype), **extra)
+    walk(optimizer, gradients(steps, dtype))
+    return optimizer
+
+
+# ---- exchange ----
+
+
+@every_case
+@by_both_ways
+@pytest.mark.parametrize("direction", ["ours to ours", "torch's to ours", "ours to torch's"])
+def test_going_on_from_a_checkpoint_is_never_having_stopped(case, hand_over, direction):
+    source, target = {
+        "ours to ours": (case.ours, case.ours),
+        "torch's to ours": (case.torchs, case.ours),
+        "ours to torch's": (case.ours, case.torchs),
+    }[direction]
+    before, after = (gradients(6, torch.float64, seed=seed) for seed in (1, 2))
+    # torch loads NAdam's mu_product in the weight's dtype, so that must be its dtype from the start.
+    with default_dtype(torch.float64):
+        uninterrupted, stopped = source(parameters(torch.float64)), source(parameters(torch.float64))
+        walk(uninterrupted, before)
+        walk(stopped, before)
+        resumed = target(copies(params_of(stopped)), lr=0.77)  # the rate is in the checkpoint
+        resumed.load_state_dict(hand_over(stopped.state_dict()))
+        paths = walk(resumed, after), walk(uninterrupted, after)
+    if direction == "ours to ours":
+        assert_same(*paths)
+        assert_same(tensors_of(resumed), tensors_of(uninterrupted))
+    else:
+        torch.testing.assert_close(*paths, rtol=1e-12, atol=1e-14)  # as in test_parity
+
+
+@every_case
+def test_a_checkpoint_looks_like_torchs(case):
+    ours, torchs = (_trained(build).state_dict() for build in (case.ours, case.torchs))
+    assert ours["param_groups"] == torchs["param_groups"]
+    assert list(ours) == list(torchs)
+    assert {i: list(entry) for i, entry in ours["state"].items()} == {
+        i: list(entry) for i, entry in torchs["state"].items()
+    }
+
+
+@every_case
+@by_both_ways
+def test_loading_gives_the_same_checkpoint_again(case, hand_over):
+    saved = _trained(case.ours).state_dict()
+    other = case.ours(parameters(seed=5), lr=0.77)
+    other.load_state_dict(hand_over(saved))
+    again = other.state_dict()
+    assert again["param_groups"] == saved["param_groups"]
+    assert_same(again["state"], saved["state"])
+
+
+@every_case
+def test_a_checkpoint_of_a_fresh_optimizer_empties_the_state(case):
+    optimizer = _trained(case.ours)
+    optimizer.load_state_dict(case.ours(parameters()).state_dict())
+    assert len(optimizer.state) == 0
+
+
+@every_class
+def test_a_weight_that_never_had_a_gradient_is_not_in_the_checkpoint_and_loads(case):
+    source, target = case.ours(parameters()), case.ours(parameters())
+    grads = gradients(1)[0]
+    step(source, [grads[0], None, grads[2]])
+    assert list(source.state_dict()["state"]) == [0, 2]
+    target.load_state_dict(source.state_dict())
+    assert params_of(target)[1] not in target.state
+    for optimizer in (source, target):
+        optimizer.zero_grad()
+    target_params, source_params = params_of(target), params_of(source)
+    with torch.no_grad():
+        for mine, its in zip(target_params, source_params, strict=True):
+            mine.copy_(its)
+    assert_same(walk(target, gradients(2)), walk(source, gradients(2)))
+
+
+# ---- copies and dtypes ----
+
+
+@every_case
+def test_loading_copies(case):
+    source = _trained(case.ours)
+    saved = source.state_dict()
+    kept = deepcopy(saved)
+    target = case.ours(copies(params_of(source)))
+    target.load_state_dict(saved)
+    walk(target, gradients(2))
+    target.param_groups[0]["lr"] = 0.77
+    for group in target.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(0.77)
+    assert saved["param_groups"] == kept["param_groups"]
+    assert_same(saved["state"], kept["state"])
+
+
+@every_class
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_state_keeps_its_own_dtype_bit_for_bit(case, dtype):
+    """torch casts what it loads to the parameter's dtype."""
+    saved = _trained(case.ours).state_dict()
+    for entry in saved["state"].values():
+        for key, value in entry.items():
+            entry[key] = (value + 1e-9).to(dtype)
+    optimizer = case.ours(parameters(torch.bfloat16))
+    optimizer.load_state_dict(saved)
+    assert_same(optimizer.state_dict()["state"], saved["state"])
+    walk(optimizer, gradients(2, torch.bfloat16))  # and it is computed with
+    assert {v.dtype for entry in optimizer.state.values() for v in entry.values()} == {dtype}
+
+
+@every_class
+def test_state_gets_the_layout_of_its_weight(case):
+    (weight,) = parameters(shapes=((2, 3, 4, 5),))
+    source = case.ours([weight])
+    step(source, [torch.ones_like(weight)])
+    target_weight = weight.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    target = case.ours([target_weight])
+    target.load_state_dict(source.state_dict())
+    for key, value in source.state[weight].items():
+        assert_same(target.state[target_weight][key], value)
+        if value.shape == weight.shape:
+            assert target.state[target_weight][key].stride() == target_weight.stride()
+
+
+@every_class
+def test_a_users_own_entries_survive(case):
+    source = _trained(case.ours)
+    weight = params_of(source)[0]
+    source.state[weight]["mask"] = torch.tensor([True, False])
+    source.state[weight]["note"] = {"seen": [1, 2]}
+    saved = source.state_dict()
+    saved["state"]["global"] = {"epoch": 3}
+    target = case.ours(parameters())
+    target.load_state_dict(saved)
+    entry = target.state[params_of(target)[0]]
+    assert_same(entry["mask"], torch.tensor([True, False]))
+    assert entry["mask"] is not source.state[weight]["mask"]
+    assert entry["note"] == {"seen": [1, 2]}
+    assert target.state["global"] == {"epoch": 3}
+    step(target, gradients(1)[0])
+
+
+# ---- groups and flags ----
+
+EXECUTION_FLAGS = {"foreach": True, "fused": True, "capturable": True, "differentiable": True}
+
+
+@pytest.mark.parametrize(
+    ("case", "flag"),
+    [
+        (case, flag)
+        for case in CLASSES
+        for flag in EXECUTION_FLAGS
+        if flag in case.ours([torch.ones(1, requires_grad=True)]).defaults
+    ],
+    ids=str,
+)
+def test_a_checkpoint_does_not_choose_how_a_step_is_executed(case, flag):
+    plain, flagged = case.ours(parameters()), case.ours(parameters(), **{flag: EXECUTION_FLAGS[flag]})
+    own = plain.param_groups[0][flag], flagged.param_groups[0][flag]
+    saved = plain.state_dict(), flagged.state_dict()
+    plain.load_state_dict(saved[1])
+    flagged.load_state_dict(saved[0])
+    assert (plain.param_groups[0][flag], flagged.param_groups[0][flag]) == own
+
+
+@every_class
+def test_hyperparameters_of_each_group_are_loaded(case):
+    def build(*rates):
+        return case.ours([{"params": [p], "lr": lr} for p, lr in zip(parameters(), rates, strict=True)])
+
+    source, target = build(0.1, 0.2, 0.3), build(0.0, 0.0, 0.0)
+    source.param_groups[1]["initial_lr"] = 0.9  # schedulers keep it there
+    target.load_state_dict(source.state_dict())
+    assert [group["lr"] for group in target.param_groups] == [0.1, 0.2, 0.3]
+    assert target.param_groups[1]["initial_lr"] == 0.9
+
+
+@every_class
+def test_an_old_checkpoint_lacks_younger_flags(case):
+    """Of the hyperparameters only those of the first torch releases, and counts that are numbers."""
+    oldest = {"lr", "momentum", "dampening", "weight_decay", "nesterov", "betas", "eps", "momentum_decay"}
+    source = _trained(case.torchs)
+    saved = deepcopy(source.state_dict())
+    for group in saved["param_groups"]:
+        for key in group.keys() - oldest - {"params"}:
+            del group[key]
+    for entry in saved["state"].values():
+        for key, value in entry.items():
+            if value.dim() == 0 and key in case.ours(parameters()).counters:
+                entry[key] = value.item()
+    target = case.ours(copies(params_of(source)))
+    target.load_state_dict(saved)
+    assert target.param_groups[0].keys() == case.ours(parameters()).param_groups[0].keys()
+    # As test_parity's float32.
+    torch.testing.assert_close(
+        walk(target, gradients(2, seed=3)), walk(source, gradients(2, seed=3)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_momentum_buffer_of_none_starts_anew():
+    """torch.optim.SGD saved None for a buffer that was not filled yet."""
+    case = Case("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5})
+    optimizer, fresh = case.ours(parameters()), case.ours(parameters())
+    saved = fresh.state_dict() | {"state": {i: {"momentum_buffer": None} for i in range(3)}}
+    optimizer.load_state_dict(saved)
+    assert_same(walk(optimizer, gradients(2)), walk(fresh, gradients(2)))
+
+
+def test_a_sparse_momentum_buffer_of_torch_loads():
+    """torch.optim.SGD keeps the buffer as sparse as the first gradient."""
+    case = Case("SGD", {"lr": 0.1, "momentum": 0.9})
+    grads = [torch.zeros(4, 2).index_fill(0, torch.tensor([row]), 1.0).to_sparse() for row in (1, 1, 3)]
+    torchs = case.torchs(parameters(shapes=((4, 2),)))
+    step(torchs, [grads[0]])
+    ours = case.ours(copies(params_of(torchs)))
+    ours.load_state_dict(torchs.state_dict())
+    paths = [walk(optimizer, [[grad] for grad in grads]) for optimizer in (ours, torchs)]
+    torch.testing.assert_close(*paths, rtol=1e-6, atol=1e-6)  # float32, three steps
+
+
+@pytest.mark.parametrize("of", ["ours", "torchs"])
+def test_adamw_stays_decoupled_when_it_loads_adam(of):
+    adam = _trained(getattr(Case("Adam", {"lr": 0.01, "weight_decay": 0.1}), of))
+    adamw = Case("AdamW").ours(copies(params_of(adam)))
+    adamw.load_state_dict(adam.state_dict())
+    torchs = Case("AdamW").torchs(copies(params_of(adam)))
+    torchs.load_state_dict(adam.state_dict())
+    grads = gradients(2, seed=3)
+    assert adamw.param_groups[0]["weight_decay"] == 0.1
+    torch.testing.assert_close(walk(adamw, grads), walk(torchs, grads), rtol=1e-5, atol=1e-6)  # float32
+
+
+def test_names_are_saved_and_the_saved_names_win():
+    case = CLASSES[0]
+    named = case.ours(torch.nn.Linear(2, 1).named_parameters())
+    unnamed = case.ours(torch.nn.Linear(2, 1).parameters())
+    renamed = case.ours([(f"old.{name}", p) for name, p in torch.nn.Linear(2, 1).named_parameters()])
+    assert named.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
+    named.load_state_dict(unnamed.state_dict())
+    assert named.param_groups[0]["param_names"] == ["weight", "bias"]
+    named.load_state_dict(renamed.state_dict())
+    assert named.param_groups[0]["param_names"] == ["old.weight", "old.bias"]
+    unnamed.load_state_dict(renamed.state_dict())
+    assert unnamed.param_groups[0]["param_names"] == ["old.weight", "old.bias"]
+
+
+# ---- what does not fit ----
+
+
+def _assert_refuses(optimizer, saved, *words):
+    """Loading raises with ``words`` in the message, and changes nothing."""
+    walk(optimizer, gradients(2, shapes=[p.shape for p in params_of(optimizer)]))
+    tensors, groups = tensors_of(optimizer), deepcopy(optimizer.param_groups)
+    identities = [id(v) for entry in optimizer.state.values() for v in entry.values()]
+    with pytest.raises(ValueError, match="saved") as error:
+        optimizer.load_state_dict(saved)
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert_same(tensors_of(optimizer), tensors)
+    assert [id(v) for entry in optimizer.state.values() for v in entry.values()] == identities
+    assert str(optimizer.param_groups) == str(groups)
+
+
+@every_class
+@pytest.mark.parametrize("of", ["ours", "torchs"])
+def test_a_wrong_shape_is_refused_by_index(case, of):
+    """torch accepts it, and fails or broadcasts in a later step."""
+    source = getattr(case, of)(parameters(shapes=((2,), (3, 1))))
+    walk(source, gradients(1, shapes=((2,), (3, 1))))
+    _assert_refuses(
+        case.ours(parameters(shapes=((2,), (1, 3)))),
+        source.state_dict(),
+        "parameter 1 of group 0",
+        "(3, 1)",
+        "(1, 3)",
+        case.ours(parameters()).rule.buffers[0],
+    )
+
+
+@every_class
+def test_a_wrong_shape_is_refused_by_name(case):
+    narrow, wide = (torch.nn.Sequential(torch.nn.Linear(n, 2, bias=False)) for n in (3, 4))
+    source, target = (case.ours(model.named_parameters()) for model in (narrow, wide))
+    step(source, [torch.ones(2, 3)])
+    _assert_refuses(target, source.state_dict(), "parameter 0.weight", "(2, 3)", "(2, 4)")
+
+
+@every_class
+def test_a_scalar_is_not_broadcast_to_a_weight(case):
+    source = case.ours(parameters(shapes=((),)))
+    step(source, [torch.tensor(1.0)])
+    _assert_refuses(case.ours(parameters(shapes=((3,),))), source.state_dict(), "shape ()", "(3,)")
+
+
+# What other optimizers of torch keep, and those of ours whose state this does not pass for: SGD's one buffer
+# is also in RMSprop and Muon, and NAdam's state holds all of Adam's and RAdam's.
+STRANGERS = {
+    "Adadelta": {},
+    "Adafactor": {},
+    "Adagrad": {},
+    "Adamax": {},
+    "ASGD": {},
+    "RMSprop": {},
+    "Rprop": {},
+    "SGD": {"momentum": 0.9},
+    "Adam": {},
+    "NAdam": {},
+    "RAdam": {},
+}
+ALIKE = {("NAdam", "Adam"), ("NAdam", "AdamW"), ("NAdam", "RAdam"), ("Adam", "AdamW"), ("Adam", "RAdam")}
+ALIKE |= {("RAdam", "Adam"), ("RAdam", "AdamW"), *((case.name, case.name) for case in CLASSES)}
+
+
+@pytest.mark.parametrize(
+    ("stranger", "case"),
+    [(name, case) for name in STRANGERS for case in CLASSES if (name, case.name) not in ALIKE],
+    ids=str,
+)
+def test_the_state_of_another_optimizer_is_refused(stranger, case):
+    shapes = ((2, 2), (3, 1))
+    source = getattr(torch.optim, stranger)(parameters(shapes=shapes), **STRANGERS[stranger])
+    walk(source, gradients(2, shapes=shapes))
+    saved = source.state_dict()
+    # Groups of its own, so that it is the state that is found strange.
+    saved["param_groups"] = case.ours(parameters(shapes=shapes)).state_dict()["param_groups"]
+    _assert_refuses(
+        case.ours(parameters(shapes=shapes)), saved, "parameter 0 of group 0", case.name, "another optimizer"
+    )
+
+
+@every_class
+@pytest.mark.parametrize("groups", [[[0, 1]], [[0, 1, 2, 3]], [[0], [1, 2]], [[0, 1, 2], []], [[]]], ids=str)
+def test_other_groups_are_refused(case, groups):
+    saved = case.ours(parameters()).state_dict()
+    (group,) = saved["param_groups"]
+    saved["param_groups"] = [group | {"params": params} for params in groups]
+    _assert_refuses(
+        case.ours(parameters()), saved, str([len(params) for params in groups]), "[3]", "same groups"
+    )
+
+
+def test_the_table_covers_every_flag():
+    """What the contracts above rely on: each flag of each constructor is in some case."""
+    for case in CLASSES:
+        flags = {k for k, v in case.ours(parameters()).defaults.items() if isinstance(v, bool)}
+        used = set().union(*(c.kwargs for c in CASES if c.name == case.name))
+        assert flags - used <= {"capturable", "differentiable", "decoupled_weight_decay"}
