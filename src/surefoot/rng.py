@@ -77,5 +77,5 @@ def _generators(loader: Any) -> list[torch.Generator]:
         batch_sampler,
         getattr(batch_sampler, "sampler", None),
     )
-    found = {id(g): g for o in owners if (g := getattr(o, "generator", None)) is not None}
+    found = {id(g): g for o in owners if isinstance(g := getattr(o, "generator", None), torch.Generator)}
     return list(found.values())
