@@ -13,6 +13,8 @@ from trainings import Augmented, bits, endless, everything, loader, loss, net, s
 import surefoot as optim
 from surefoot.snapshot import Snapshot
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda p: optim.SGD(p, lr=0.05, momentum=0.9),
     "Adam": lambda p: optim.Adam(p, lr=0.01, amsgrad=True),

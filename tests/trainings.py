@@ -23,7 +23,9 @@ def bits(tree: Any) -> Any:
         return {key: bits(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return type(tree)(bits(value) for value in tree)
-    return tree.hex() if isinstance(tree, float) else tree  # one NaN is equal to another here
+    if isinstance(tree, float):
+        return tree.hex()  # minus zero is not zero, and NaN is equal to NaN
+    return type(tree).__name__, tree  # True is not 1
 
 
 def generators(*loaders: Any) -> Any:
