@@ -34,8 +34,8 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
 
     Args:
         path: The file; its folder exists.
-        tree: Nested dicts with string keys, lists and tuples, of dense tensors, strings, numbers,
-            booleans and None.
+        tree: Nested dicts with string or integer keys, lists and tuples, of dense tensors, strings,
+            numbers, booleans and None.
 
     Raises:
         TypeError: Something else is in the tree; the message says where.
@@ -117,9 +117,13 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         tensors[place] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone().contiguous()
         return {"complex" if tensor.is_complex() else "tensor": place}
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"{place or 'the tree'} has keys {list(value)!r}: a checkpoint takes string keys")
-        return {"dict": {key: _encode(v, f"{place}/{key}".strip("/"), tensors) for key, v in value.items()}}
+        if not all(isinstance(key, str | int) and not isinstance(key, bool) for key in value):
+            raise TypeError(
+                f"{place or 'the tree'} has keys {list(value)!r}: a checkpoint takes strings and integers"
+            )
+        content = {key: _encode(v, f"{place}/{key}".strip("/"), tensors) for key, v in value.items()}
+        # JSON has string keys only; MultiStepLR counts its milestones by number.
+        return {"dict": content} if all(isinstance(k, str) for k in value) else {"items": [*content.items()]}
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [_encode(v, f"{place}/{i}".strip("/"), tensors) for i, v in enumerate(value)]}
@@ -135,8 +139,9 @@ def _decode(document: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[content]
     if kind == "complex":
         return torch.view_as_complex(tensors[content])
-    if kind == "dict":
-        return {key: _decode(value, tensors) for key, value in content.items()}
+    if kind in ("dict", "items"):
+        items = content.items() if kind == "dict" else content
+        return {key: _decode(value, tensors) for key, value in items}
     sequence = {"list": list, "tuple": tuple}[kind]
     return sequence(_decode(value, tensors) for value in content)
 
