@@ -154,6 +154,7 @@ def test_any_string_is_a_key(key: str, path: Path) -> None:
         {"a/b": torch.ones(2), "a": {"b": torch.zeros(2)}},
         {"/a": torch.ones(2), "a": torch.zeros(2)},
         {"a": [torch.ones(2)], "a/0": torch.zeros(2)},
+        {"a": {1: torch.ones(2), "1": torch.zeros(2)}},
     ],
 )
 def test_two_tensors_that_would_have_one_name_are_an_error(tree: Any, path: Path) -> None:
@@ -193,9 +194,17 @@ def test_what_is_not_data_is_an_error_that_says_where(name: str, path: Path) -> 
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("key", [1, None, (1, 2), 0.5])
-def test_a_key_that_is_not_a_string_is_an_error_that_says_where(key: Any, path: Path) -> None:
-    with pytest.raises(TypeError, match=r"^a/b has keys .*takes string keys"):
+@pytest.mark.parametrize(
+    "tree",
+    [{3: 1, 7: [2]}, {-1: torch.ones(2), "a": 1}, {"a": {0: torch.ones(1), 10**30: {}}}, {"1": 1, 1: 2}],
+)
+def test_integers_are_keys_and_stay_integers(tree: Any, path: Path) -> None:
+    assert bits(again(path, tree)) == bits(tree)
+
+
+@pytest.mark.parametrize("key", [True, None, (1, 2), 0.5, b"a"])
+def test_a_key_that_is_something_else_is_an_error_that_says_where(key: Any, path: Path) -> None:
+    with pytest.raises(TypeError, match=r"^a/b has keys .*takes strings and integers"):
         checkpoint.save(path, {"a": {"b": {"c": 1, key: 2}}})
     with pytest.raises(TypeError, match=r"^the tree has keys"):
         checkpoint.save(path, {key: 2})
@@ -485,6 +494,8 @@ CRAFTED = [
     '{"dict": {"a": {}}}',
     '{"dict": {"a": {"code": "print(1)"}}}',
     '{"dict": 3}',
+    '{"items": [[["a"], 1]]}',
+    '{"items": [1]}',
     '{"list": 3}',
     '{"tuple": null}',
 ]
