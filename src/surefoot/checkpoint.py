@@ -1,14 +1,15 @@
 """Trees of tensors and plain values on disk: one safetensors file, written whole or not at all.
 
 The tensors are the file's tensors, named by their place in the tree (``optimizer/state/conv.weight/exp_avg``);
-everything else is JSON in its header, with a checksum for each tensor. Loading reads data and never
-runs code.
+everything else is JSON in its header, with a checksum for each tensor and for the JSON. Loading reads data
+and never runs code.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import zlib
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
 
     Args:
         path: The file; its folder exists.
-        tree: Nested dicts with string keys, lists and tuples, of tensors, strings, numbers,
-            booleans and None.
+        tree: Nested dicts with string or integer keys, lists and tuples, of dense tensors, strings,
+            numbers, booleans and None.
 
     Raises:
         TypeError: Something else is in the tree; the message says where.
@@ -55,7 +56,8 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
     document = _encode(tree, "", tensors)
     checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "tree": json.dumps(document), "checksums": json.dumps(checksums)}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    metadata["checksum"] = _header_checksum(metadata)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # this save's alone
     try:
         with open(beside, "wb") as file:  # fails with an OSError that names the path, and has the usual mode
             mode = os.fstat(file.fileno()).st_mode
@@ -79,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
@@ -87,12 +89,14 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if metadata.get("format") != FORMAT:
             raise ValueError(f"its format is {metadata.get('format')!r}, this version reads {FORMAT!r}")
+        if metadata["checksum"] != _header_checksum(metadata):
+            raise ValueError("its header is not what was saved")
         checksums = json.loads(metadata["checksums"])
         changed = [name for name in checksums.keys() | tensors.keys() if _differs(name, tensors, checksums)]
         if changed:
             raise ValueError(f"{min(changed)} is not what was saved")
         tree: dict[str, Any] = _decode(json.loads(metadata["tree"]), tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged, or not a checkpoint: {error}. Go back to another one."
         ) from error
@@ -103,21 +107,28 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     """The value as JSON; its tensors go to ``tensors`` under the name of their place."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if isinstance(value, Tensor):
-        tensor = value.detach()
+    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
+        tensor = value.detach().resolve_conj()
         # A copy of its own: safetensors stores no views, and what is saved must not change while it is.
         if place in tensors:
             raise TypeError(f"two tensors are at {place}: rename the key that has a slash in it")
+        if place == "__metadata__":
+            raise TypeError("a tensor is at __metadata__, which safetensors keeps for itself: rename the key")
         tensors[place] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone().contiguous()
         return {"complex" if tensor.is_complex() else "tensor": place}
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"{place or 'the tree'} has keys {list(value)!r}: a checkpoint takes string keys")
-        return {"dict": {key: _encode(v, f"{place}/{key}".strip("/"), tensors) for key, v in value.items()}}
+        if not all(isinstance(key, str | int) and not isinstance(key, bool) for key in value):
+            raise TypeError(
+                f"{place or 'the tree'} has keys {list(value)!r}: a checkpoint takes strings and integers"
+            )
+        content = {key: _encode(v, f"{place}/{key}".strip("/"), tensors) for key, v in value.items()}
+        # JSON has string keys only; MultiStepLR counts its milestones by number.
+        return {"dict": content} if all(isinstance(k, str) for k in value) else {"items": [*content.items()]}
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [_encode(v, f"{place}/{i}".strip("/"), tensors) for i, v in enumerate(value)]}
-    raise TypeError(f"{place} is a {type(value).__name__}: a checkpoint takes tensors and plain values")
+    kind = f"{value.layout} {value.device} tensor" if isinstance(value, Tensor) else type(value).__name__
+    raise TypeError(f"{place} is a {kind}: a checkpoint takes dense tensors and plain values")
 
 
 def _decode(document: Any, tensors: dict[str, Tensor]) -> Any:
@@ -128,10 +139,11 @@ def _decode(document: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[content]
     if kind == "complex":
         return torch.view_as_complex(tensors[content])
-    if kind == "dict":
-        return {key: _decode(value, tensors) for key, value in content.items()}
-    values = [_decode(value, tensors) for value in content]
-    return tuple(values) if kind == "tuple" else values
+    if kind in ("dict", "items"):
+        items = content.items() if kind == "dict" else content
+        return {key: _decode(value, tensors) for key, value in items}
+    sequence = {"list": list, "tuple": tuple}[kind]
+    return sequence(_decode(value, tensors) for value in content)
 
 
 def _differs(name: str, tensors: dict[str, Tensor], checksums: dict[str, int]) -> bool:
@@ -140,7 +152,12 @@ def _differs(name: str, tensors: dict[str, Tensor], checksums: dict[str, int]) -
 
 def _checksum(tensor: Tensor) -> int:
     data = tensor.cpu().reshape(-1).view(torch.uint8) if tensor.numel() else torch.empty(0, dtype=torch.uint8)
-    return zlib.crc32(data.numpy().data)
+    kind = f"{tensor.dtype} {tuple(tensor.shape)}"
+    return zlib.crc32(data.numpy().data, zlib.crc32(kind.encode()))
+
+
+def _header_checksum(metadata: dict[str, str]) -> str:
+    return str(zlib.crc32((metadata["tree"] + metadata["checksums"]).encode()))
 
 
 def _flush(path: Path) -> None:

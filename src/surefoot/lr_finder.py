@@ -6,10 +6,11 @@ Smith, 2017, "Cyclical Learning Rates for Training Neural Networks" (https://arx
 from __future__ import annotations
 
 import math
+import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,9 @@ class LRFinder:
 
     Raises:
         RuntimeError: The optimizer has a scheduler already.
-        ValueError: An unknown ``amp_backend``, one without its scaler, or a ``cache_dir`` that is no folder.
+        ValueError: An unknown ``amp_backend``, one without its scaler, a ``cache_dir`` that is no folder, or
+            a ``device`` that is none.
+        TypeError: A part is something else than it should be.
 
     Example:
         >>> import surefoot as optim
@@ -124,6 +127,12 @@ class LRFinder:
         amp_config: dict[str, Any] | None = None,
         grad_scaler: Any = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model is a {type(model).__name__}: pass a torch.nn.Module")
+        if not hasattr(optimizer, "param_groups"):
+            raise TypeError(f"optimizer is a {type(optimizer).__name__}: pass the optimizer of the model")
+        if not callable(criterion):
+            raise TypeError(f"criterion={criterion!r} cannot be called: pass a loss of (outputs, labels)")
         self.model, self.optimizer, self.criterion = model, optimizer, criterion
         self._check_for_scheduler()
         if amp_backend not in (None, "torch"):
@@ -132,12 +141,19 @@ class LRFinder:
             raise ValueError(
                 "amp_backend='torch' needs grad_scaler: pass the GradScaler of your training loop"
             )
+        if amp_backend and not hasattr(grad_scaler, "scale"):
+            raise TypeError(f"grad_scaler={grad_scaler!r} is not one: pass a torch.amp.GradScaler")
+        if amp_config is not None and not isinstance(amp_config, Mapping):
+            raise TypeError(f"amp_config={amp_config!r} must be a dict of arguments of torch.amp.autocast")
         if cache_dir is not None and not os.path.isdir(cache_dir):
             raise ValueError(f"cache_dir={str(cache_dir)!r} is not a folder: create it, or leave it out")
         self.amp_backend, self.amp_config, self.grad_scaler = amp_backend, amp_config or {}, grad_scaler
         self.memory_cache, self.cache_dir = memory_cache, cache_dir
         self.model_device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.device = torch.device(device) if device else self.model_device
+        try:
+            self.device = self.model_device if device is None else torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device={device!r} is not a device: pass one such as 'cuda:0'") from error
         self.history: dict[str, list[float]] = {"lr": [], "loss": []}
         self.best_loss: float | None = None
         self._snapshot: Snapshot | None = None
@@ -174,18 +190,20 @@ class LRFinder:
         Raises:
             RuntimeError: The optimizer has a scheduler already.
             ValueError: A setting is out of its range, the loader gave no batch, or the first loss is not
-                finite. The model is as it was.
+                finite. The model is as it was before any sweep.
+            TypeError: A setting is not a number, or a loader is not iterable.
         """
         self._check_for_scheduler()
-        own_lr = float(self.optimizer.param_groups[0]["lr"])
-        rates = _rates(own_lr if start_lr is None else start_lr, end_lr, num_iter, step_mode)
+        self.reset()  # the optimizer's own lr is that before a sweep
+        if start_lr is None:
+            start_lr = float(self.optimizer.param_groups[0]["lr"])
+        rates = _rates(start_lr, end_lr, num_iter, step_mode)
+        smooth_f, diverge_th = _number("smooth_f", smooth_f), _number("diverge_th", diverge_th)
         if not 0 <= smooth_f < 1:
             raise ValueError(f"smooth_f={smooth_f!r} must be in [0, 1)")
         if not diverge_th > 1:
             raise ValueError(f"diverge_th={diverge_th!r} must be greater than 1")
-        if accumulation_steps < 1:
-            raise ValueError(f"accumulation_steps={accumulation_steps!r} must be at least 1")
-        self.reset()
+        accumulation_steps = _whole("accumulation_steps", accumulation_steps, 1, "must be at least 1")
         loaders = [getattr(loader, "data_loader", loader) for loader in (train_loader, val_loader)]
         folder = None if self.memory_cache else self.cache_dir or _temporary_folder()
         self._snapshot = Snapshot(
@@ -194,8 +212,8 @@ class LRFinder:
         self.history, self.best_loss = {"lr": [], "loss": []}, None
         try:
             self.model.to(self.device)
-            train = _batches(TrainDataLoaderIter, train_loader)
-            validation = None if val_loader is None else _batches(ValDataLoaderIter, val_loader)
+            train = _batches("train_loader", TrainDataLoaderIter, train_loader)
+            validation = None if val_loader is None else _batches("val_loader", ValDataLoaderIter, val_loader)
             self._sweep(
                 rates, train, validation, smooth_f, diverge_th, accumulation_steps, non_blocking_transfer
             )
@@ -270,7 +288,7 @@ class LRFinder:
         self.model.eval()
         total, samples = 0.0, 0
         for inputs, labels in batches:
-            count = len(labels) if hasattr(labels, "__len__") else 1
+            count = len(labels) if hasattr(labels, "__len__") and getattr(labels, "shape", True) else 1
             total += self._loss(inputs, labels, non_blocking).item() * count
             samples += count
         if samples == 0:
@@ -299,6 +317,7 @@ class LRFinder:
 
         Raises:
             ValueError: A number of points is negative.
+            TypeError: It is not a whole number.
             RuntimeError: Too few points are left.
         """
         lrs, losses = self._trimmed(skip_start, skip_end)
@@ -338,22 +357,27 @@ class LRFinder:
             The axes; with ``suggest_lr`` the pair of axes and suggestion.
 
         Raises:
-            ValueError: A number of points is negative.
+            ValueError: A number of points is negative, or ``show_lr`` not positive.
+            TypeError: One of them is not a number.
             RuntimeError: Too few points for a suggestion, or none at all.
         """
         suggestion = self.suggestion(skip_start, skip_end) if suggest_lr else None
         lrs, losses = self._trimmed(skip_start, skip_end)
         if not lrs:
-            raise RuntimeError(f"the history has {len(self.history['lr'])} points: run range_test first")
+            raise RuntimeError(
+                f"the history has {len(self.history['lr'])} points, skip_start={skip_start} and skip_end={skip_end} "
+                "leave none: run range_test first, or lower skip_start and skip_end"
+            )
+        if show_lr is not None and not 0 < (show_lr := _number("show_lr", show_lr)) < math.inf:
+            raise ValueError(f"show_lr={show_lr!r} must be positive and finite")
         axes = plots.lr_range(lrs, losses, suggestion=suggestion, show_lr=show_lr, log_lr=log_lr, ax=ax)
         if ax is None:
             plots.show(axes)
         return axes if suggestion is None else (axes, suggestion)
 
     def _trimmed(self, skip_start: int, skip_end: int) -> tuple[list[float], list[float]]:
-        for name, skip in (("skip_start", skip_start), ("skip_end", skip_end)):
-            if skip < 0:
-                raise ValueError(f"{name}={skip} cannot be negative")
+        skip_start = _whole("skip_start", skip_start, 0, "cannot be negative")
+        skip_end = _whole("skip_end", skip_end, 0, "cannot be negative")
         kept = slice(skip_start, max(len(self.history["lr"]) - skip_end, 0))
         return self.history["lr"][kept], self.history["loss"][kept]
 
@@ -364,22 +388,46 @@ class LRFinder:
             )
 
 
-def _rates(start: float, end: float, steps: int, mode: str) -> list[float]:
-    if steps < 2:
-        raise ValueError(f"num_iter={steps!r} must be larger than 1")
-    if mode.lower() not in ("exp", "linear"):
+def _rates(start: Any, end: Any, steps: Any, mode: str) -> list[float]:
+    steps = _whole("num_iter", steps, 2, "must be larger than 1")
+    kind = str(mode).lower()
+    if kind not in ("exp", "linear"):
         raise ValueError(f"step_mode={mode!r} must be 'exp' or 'linear'")
+    start, end = _number("start_lr", start), _number("end_lr", end)
     if not 0 < start < end < math.inf:
         raise ValueError(
             f"start_lr={start!r} and end_lr={end!r}: the first must be positive and below the second"
         )
-    if mode.lower() == "linear":
+    if kind == "linear":
         return [start + (end - start) * i / (steps - 1) for i in range(steps)]
     return [start * (end / start) ** (i / (steps - 1)) for i in range(steps)]
 
 
-def _batches(wrap: Any, loader: Any) -> Any:
-    return loader if isinstance(loader, TrainDataLoaderIter) else wrap(loader)
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name}={value!r} must be a number")
+    return float(value)
+
+
+def _whole(name: str, value: Any, least: int, bound: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} must be a whole number") from None
+    if number < least:
+        raise ValueError(f"{name}={number} {bound}")
+    return number
+
+
+def _batches(name: str, wrap: type[TrainDataLoaderIter], loader: Any) -> Any:
+    wrapped = isinstance(loader, TrainDataLoaderIter)
+    if wrapped and isinstance(loader, ValDataLoaderIter) == (wrap is ValDataLoaderIter):
+        return loader
+    if wrapped or not isinstance(loader, Iterable):  # the first never ends, or only once
+        raise TypeError(
+            f"{name} is a {type(loader).__name__}: pass a DataLoader, an iterable of batches, or a {wrap.__name__}"
+        )
+    return wrap(loader)
 
 
 def _move(value: Any, device: torch.device, non_blocking: bool) -> Any:
@@ -388,7 +436,8 @@ def _move(value: Any, device: torch.device, non_blocking: bool) -> Any:
     if isinstance(value, dict):
         return {key: _move(v, device, non_blocking) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_move(v, device, non_blocking) for v in value)
+        moved = [_move(v, device, non_blocking) for v in value]
+        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)  # a namedtuple
     return value
 
 

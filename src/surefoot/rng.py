@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["get_state", "set_state"]
+__all__ = ["check", "get_state", "set_state"]
 
 
 def get_state(*loaders: Any) -> dict[str, Any]:
@@ -41,18 +41,37 @@ def get_state(*loaders: Any) -> dict[str, Any]:
     return state
 
 
+def check(state: dict[str, Any], *loaders: Any) -> None:
+    """See whether :func:`set_state` can put a state back.
+
+    Raises:
+        ValueError: The loaders are others than those it was read from.
+
+    Example:
+        >>> check(get_state(), [1, 2, 3])
+        Traceback (most recent call last):
+        ValueError: the random state was read with loaders of [] generators, these have [0]: pass the same loaders, \
+built the same way
+    """
+    saved, own = (
+        [len(states) for states in state["loaders"]],
+        [len(_generators(loader)) for loader in loaders],
+    )
+    if saved != own:
+        raise ValueError(
+            f"the random state was read with loaders of {saved} generators, these have {own}: pass the same "
+            "loaders, built the same way"
+        )
+
+
 def set_state(state: dict[str, Any], *loaders: Any) -> None:
     """Put back what :func:`get_state` read, with the same loaders in the same order.
 
     Raises:
-        ValueError: The loaders are others than those it was read from.
+        ValueError: The loaders are others than those it was read from. Nothing changes.
     """
+    check(state, *loaders)
     generators = [_generators(loader) for loader in loaders]
-    if [len(gs) for gs in generators] != [len(states) for states in state["loaders"]]:
-        raise ValueError(
-            f"the random state was read with loaders of {[len(s) for s in state['loaders']]} generators, these have "
-            f"{[len(gs) for gs in generators]}: pass the same loaders, built the same way"
-        )
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     torch.set_rng_state(state["torch"])
@@ -77,5 +96,5 @@ def _generators(loader: Any) -> list[torch.Generator]:
         batch_sampler,
         getattr(batch_sampler, "sampler", None),
     )
-    found = {id(g): g for o in owners if (g := getattr(o, "generator", None)) is not None}
+    found = {id(g): g for o in owners if isinstance(g := getattr(o, "generator", None), torch.Generator)}
     return list(found.values())

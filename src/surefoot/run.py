@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -60,13 +61,16 @@ class Run:
     @property
     def at_pass_end(self) -> bool:
         """Whether the last batch of the current pass has been trained on (never known without a length)."""
-        return isinstance(self.loader, Sized) and self.batch == len(self.loader)
+        try:
+            return bool(self.batch == len(self.loader))
+        except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
+            return False
 
     def batches(self) -> Iterator[Any]:
         """The batches left of the current pass, after which ``epoch`` is one more.
 
         Raises:
-            ValueError: The loader gives no batch at all.
+            ValueError: The loader gives no batch at all, or fewer than were trained on.
         """
         now = rng.get_state(self.loader)
         if self.batch == 0:
@@ -74,8 +78,12 @@ class Run:
         rng.set_state(self._pass_start or now, self.loader)
         batches = iter(self.loader)
         if self.batch > 0:  # draw the same order again, go past what was trained on, and be where we were
-            for _ in range(self.batch):
-                next(batches)
+            for given in range(self.batch):
+                if next(batches, self) is self:
+                    raise ValueError(
+                        f"loader gave {given} batches, but {self.batch} of this pass were trained on: resume with "
+                        "the data and the batch size of the run that was saved"
+                    )
             rng.set_state(now, self.loader)
         yield from batches
         if self.batch == 0:
@@ -103,62 +111,85 @@ class Run:
             CheckpointError: The file is missing, damaged, or of a run with other parts.
         """
         tree = checkpoint.load(path)
+        if not isinstance(tree, dict) or not tree.keys() >= {"run", "extra"}:
+            raise CheckpointError(f"{path} is not of a run: pass a file that Run.save wrote")
         try:
             self.load_state_dict(tree["run"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is of another run: {error}") from error
         extra: dict[str, Any] = tree["extra"]
         return extra
 
     def state_dict(self) -> dict[str, Any]:
         """Everything by name: what :meth:`save` writes."""
+        scheduler = None if self.scheduler is None else self.scheduler.state_dict()
         return {
-            "model": self._tensors(),
-            "optimizer": {"class": type(self.optimizer).__name__, **self._named_optimizer_state()},
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "classes": self._classes(),
+            "model": dict(self.model.state_dict()),
+            "optimizer": self._named_optimizer_state(),
+            "scheduler": scheduler,
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "rng": {"pass_start": self._pass_start, "now": rng.get_state(self.loader)},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take everything from a :meth:`state_dict` of a run with the same parts."""
-        saved, own = state["optimizer"]["class"], type(self.optimizer).__name__
-        if saved != own:
-            raise ValueError(f"it was trained with {saved}, this run has {own}")
-        if (state["scheduler"] is None) != (self.scheduler is None):
-            raise ValueError("it has a scheduler and this run has none, or the other way round")
+        """Take everything from a :meth:`state_dict` of a run with the same parts.
+
+        Raises:
+            ValueError: A part is another; the message names it. Nothing changes.
+        """
+        for saved, own in zip(state["classes"], self._classes(), strict=True):
+            if saved != own:
+                raise ValueError(f"it was trained with {saved}, this run has {own}")
         theirs, ours = (
-            {name: tuple(t.shape) for name, t in m.items()} for m in (state["model"], self._tensors())
+            {name: _kind(value) for name, value in m.items()}
+            for m in (state["model"], self.model.state_dict())
         )
-        if theirs != ours:
-            differing = sorted(
-                name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)
+        differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        if differing:
+            each = (
+                f"{n} is {theirs.get(n, 'absent')} there, {ours.get(n, 'absent')} here" for n in differing[:3]
             )
-            raise ValueError(f"the model differs: {', '.join(differing[:5])}")
-        self.optimizer.load_state_dict(self._numbered_optimizer_state(state["optimizer"]))
+            raise ValueError(f"the model differs: {'; '.join(each)}")
+        optimizer = self._numbered_optimizer_state(state["optimizer"])
+        position = [state["position"][key] for key in ("epoch", "batch", "step")]
+        pass_start, now = state["rng"]["pass_start"], state["rng"]["now"]
+        rng.check(now, self.loader)
+        self.optimizer.load_state_dict(optimizer)
         self.model.load_state_dict(state["model"])
         if self.scheduler is not None:
+            # A scheduler of ours sets lr when it is loaded, inside a SequentialLR even out of its turn.
+            groups = [
+                {k: deepcopy(v) for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups
+            ]
             self.scheduler.load_state_dict(state["scheduler"])
-        self.epoch, self.batch, self.step = (state["position"][k] for k in ("epoch", "batch", "step"))
-        self._pass_start = state["rng"]["pass_start"]
-        rng.set_state(state["rng"]["now"], self.loader)
+            for group, loaded in zip(self.optimizer.param_groups, groups, strict=True):
+                group.update(loaded)
+        self.epoch, self.batch, self.step = position
+        self._pass_start = pass_start
+        rng.set_state(now, self.loader)
 
     @contextmanager
     def borrow(self) -> Iterator[Run]:
         """Lend the run out: on leaving the block, however it is left, all of it is as it was."""
         position = self.epoch, self.batch, self.step, self._pass_start
-        scheduler = None if self.scheduler is None else dict(vars(self.scheduler))
+        schedulers = [
+            (scheduler, {k: list(v) if isinstance(v, list) else v for k, v in vars(scheduler).items()})
+            for scheduler in _nested(self.scheduler)
+        ]
         snapshot = Snapshot(self.model, self.optimizer, self.loader)
         try:
             yield self
         finally:
             snapshot.restore()
             self.epoch, self.batch, self.step, self._pass_start = position
-            if scheduler is not None:
-                vars(self.scheduler).update(scheduler)
+            for scheduler, attributes in schedulers:
+                vars(scheduler).clear()
+                vars(scheduler).update(attributes)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.model.state_dict().items() if isinstance(value, Tensor)}
+    def _classes(self) -> list[str]:
+        scheduler = "no scheduler" if self.scheduler is None else type(self.scheduler).__name__
+        return [type(self.optimizer).__name__, scheduler]
 
     def _names(self) -> list[list[str]]:
         """The model's names of the optimizer's parameters, group by group."""
@@ -174,8 +205,9 @@ class Run:
         names = [name for group in groups for name in group]
         return {
             "state": {names[i]: entry for i, entry in state["state"].items()},
-            "param_groups": [
-                {**saved, "params": group} for saved, group in zip(state["param_groups"], groups, strict=True)
+            "param_groups": [  # param_names would bring their order along
+                {**{k: v for k, v in saved.items() if k != "param_names"}, "params": group}
+                for saved, group in zip(state["param_groups"], groups, strict=True)
             ],
         }
 
@@ -183,7 +215,12 @@ class Run:
         groups = self._names()
         saved = [group["params"] for group in named["param_groups"]]
         if [sorted(group) for group in groups] != [sorted(group) for group in saved]:
-            raise ValueError(f"its groups hold {saved}, this optimizer's {groups}")
+            theirs, ours = ({n: i for i, names in enumerate(g) for n in names} for g in (saved, groups))
+            moved = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+            raise ValueError(
+                f"it has {len(saved)} parameter groups, this optimizer {len(groups)}; not in the same group: "
+                f"{', '.join(moved[:5])}"
+            )
         index = {name: i for i, name in enumerate(name for group in groups for name in group)}
         return {
             "state": {index[name]: entry for name, entry in named["state"].items()},
@@ -192,3 +229,15 @@ class Run:
                 for saved, group in zip(named["param_groups"], groups, strict=True)
             ],
         }
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else "plain data"
+
+
+def _nested(scheduler: Any) -> Iterator[Any]:
+    """The scheduler and those it is made of, as a SequentialLR is."""
+    if scheduler is not None:
+        yield scheduler
+        for inner in getattr(scheduler, "_schedulers", ()):
+            yield from _nested(inner)

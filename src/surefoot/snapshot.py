@@ -58,18 +58,28 @@ class Snapshot:
         optimized = (p for group in optimizer.param_groups for p in group["params"])
         params = list({id(p): p for p in (*model.parameters(), *optimized)}.values())
         self._gradients = [(p, p.grad) for p in params]
-        self._buffers = [(m, name, b) for m in model.modules() for name, b in m._buffers.items()]
+        self._buffers = [
+            (module, dict(module._buffers), set(module._non_persistent_buffers_set))
+            for module in model.modules()
+        ]
         self._state = _containers(dict(optimizer.state))
-        self._groups = [dict(group) for group in optimizer.param_groups]
+        self._groups = [(group, _containers(group)) for group in optimizer.param_groups]
         self._attributes = {k: v for k, v in vars(optimizer).items() if isinstance(v, bool | int | float)}
+        # Whether this step's gradients are unscaled yet is not in the scaler's state_dict.
+        self._unscaled = deepcopy(getattr(scaler, "_per_optimizer_states", None))
         self._scaler_state = None if scaler is None else deepcopy(scaler.state_dict())
-        tensors: list[Tensor] = [*params, *model.buffers(), *_tensors(self._state), *_tensors(self._groups)]
+        tensors: list[Tensor] = [
+            *params,
+            *model.buffers(),
+            *_tensors(self._state),
+            *_tensors(optimizer.param_groups),
+        ]
         self._tensors = list({id(t): t for t in tensors}.values())
-        copies = [t.detach().clone() for t in self._tensors]
+        copies = [_once(t.detach()).clone() for t in self._tensors]
         self._copies: list[Tensor] | Path = copies
         if folder is not None:
             self._copies = _store(copies, Path(folder))
-            weakref.finalize(self, os.unlink, self._copies)
+            weakref.finalize(self, self._copies.unlink, missing_ok=True)
         for param in params:
             param.grad = None
 
@@ -80,22 +90,27 @@ class Snapshot:
             self._copies if isinstance(self._copies, list) else torch.load(self._copies, weights_only=True)
         )
         for tensor, copy in zip(self._tensors, copies, strict=True):
-            tensor.copy_(copy)
+            _once(tensor).copy_(copy)
         for param, grad in self._gradients:
             param.grad = grad
         for module, training in self._modes:
             module.training = training
-        for module, name, buffer in self._buffers:
-            module._buffers[name] = buffer
+        for module, buffers, non_persistent in self._buffers:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+            module._non_persistent_buffers_set = set(non_persistent)
         optimizer = self._optimizer
         optimizer.state.clear()
         optimizer.state.update(_containers(self._state))
-        for group, saved in zip(optimizer.param_groups, self._groups, strict=True):
+        optimizer.param_groups[:] = [group for group, _ in self._groups]
+        for group, saved in self._groups:
             group.clear()
-            group.update(saved)
+            group.update(_containers(saved))
         vars(optimizer).update(self._attributes)
         if self._scaler is not None:
             self._scaler.load_state_dict(self._scaler_state)
+            if self._unscaled is not None:
+                self._scaler._per_optimizer_states = deepcopy(self._unscaled)
         rng.set_state(self._rng, *self._loaders)
 
 
@@ -114,8 +129,19 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [tensor for value in values for tensor in _tensors(value)]
 
 
+def _once(tensor: Tensor) -> Tensor:
+    """The tensor without what an ``expand`` repeats: it cannot be written to where it repeats."""
+    if tensor.layout != torch.strided:
+        return tensor
+    return tensor[tuple(slice(1) if stride == 0 else slice(None) for stride in tensor.stride())]
+
+
 def _store(tensors: list[Tensor], folder: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix="surefoot-", suffix=".pt", dir=folder)
     os.close(handle)
-    torch.save(tensors, name)
+    try:
+        torch.save(tensors, name)
+    except BaseException:
+        os.unlink(name)
+        raise
     return Path(name)
