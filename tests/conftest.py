@@ -10,8 +10,8 @@ def _no_screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Pictures are drawn without a screen, and none stays open."""
     monkeypatch.setenv("MPLBACKEND", "Agg")
     yield
-    if "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")
+    if plt := sys.modules.get("matplotlib.pyplot"):
+        plt.close("all")
 
 
 @pytest.fixture
