@@ -198,6 +198,14 @@ def test_the_loss_axis_has_plain_numbers(train: list[float]) -> None:
     assert all(re.fullmatch(r"[\d.]+(e-\d+)?", label) for label in labels)
 
 
+def test_the_mean_is_one_of_the_axis_it_is_drawn_on() -> None:
+    train = [1.0, 9.0, 4.0]
+    geometric = [math.exp(value) for value in plots.smooth([math.log(value) for value in train], 0.9)]
+    assert list(plots.loss(train, {}).lines[1].get_ydata()) == geometric
+    train[1] = -9.0
+    assert list(plots.loss(train, {}).lines[1].get_ydata()) == plots.smooth(train, 0.9)
+
+
 def test_the_smoothed_loss_is_a_mean_of_those_before() -> None:
     assert plots.smooth([], 0.9) == []
     assert plots.smooth([3.0] * 20, 0.9) == pytest.approx([3.0] * 20)
