@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 from trainings import Augmented, bits, dataset, everything, generators, loader, loss, net, seed
 
 import surefoot as optim
@@ -556,9 +556,7 @@ def test_persistent_workers_draw_the_same_order_after_a_resume(tmp_path: Path) -
         model = nn.Linear(2, 1)
         data = TensorDataset(torch.arange(16.0).reshape(8, 2))
         loader = DataLoader(data, batch_size=2, shuffle=True, num_workers=1, persistent_workers=True)
-        return Run(
-            model, surefoot.SGD(model.parameters(), lr=1e-3), loader, lambda m, batch: m(batch[0]).mean()
-        )
+        return Run(model, optim.SGD(model.parameters(), lr=1e-3), loader, lambda m, batch: m(batch[0]).mean())
 
     whole_run, stopped = build(), build()
     torch.manual_seed(5)
@@ -574,4 +572,4 @@ def test_persistent_workers_draw_the_same_order_after_a_resume(tmp_path: Path) -
     for _ in train(resumed, epochs=3):
         pass
     assert_equal = torch.testing.assert_close
-    assert_equal(resumed.model.state_dict(), whole_run.model.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(resumed.model.state_dict(), whole_run.model.state_dict(), rtol=0, atol=0)
