@@ -571,5 +571,4 @@ def test_persistent_workers_draw_the_same_order_after_a_resume(tmp_path: Path) -
     resumed.resume(tmp_path / "checkpoint")
     for _ in train(resumed, epochs=3):
         pass
-    assert_equal = torch.testing.assert_close
     torch.testing.assert_close(resumed.model.state_dict(), whole_run.model.state_dict(), rtol=0, atol=0)
