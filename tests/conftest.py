@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from surefoot.kernels.choose import EXECUTORS
+
 os.environ["MPLBACKEND"] = "Agg"  # no screen
 settings.register_profile("surefoot", deadline=None)  # a busy machine is no failure
 settings.load_profile("surefoot")
@@ -29,3 +31,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+class Executor:
+    """Notes what it is asked to run, and runs nothing."""
+
+    name = "noting"
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, rule, table):
+        self.calls.append((rule, list(table)))
+
+
+@pytest.fixture
+def executor(monkeypatch):
+    noting = Executor()
+    monkeypatch.setitem(EXECUTORS, noting.name, noting)
+    return noting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,12 @@ import torch
 from torch import Tensor
 
 SHAPES = ((5, 3), (7,), ())
+
+# Tolerances for two ways to compute the same trajectory of up to 100 steps with weights of order one. rtol is
+# what the project promises; atol: a weight that passes near 0 keeps the absolute rounding of its updates.
+FLOAT64 = {"rtol": 1e-12, "atol": 1e-14}
+FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
+FEW_STEPS_FLOAT32 = {"rtol": 1e-6, "atol": 1e-6}  # some roundings of 6e-8
 
 
 def parameters(
@@ -80,3 +87,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def through_pickle(thing: Any) -> Any:
+    return pickle.loads(pickle.dumps(thing))

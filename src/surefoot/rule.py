@@ -13,8 +13,8 @@ The three kinds of argument a Python function can have are the three roles in a 
 
 The body is plain arithmetic. ``from torch import sqrt, maximum, where, ...`` is the whole
 vocabulary beside operators: the eager executor calls the function on tensors as it stands, and a
-compiling executor rebinds these names. A buffer that a group does not use is ``None``, so
-``if max_exp_avg_sq is not None:`` is the one branch a rule may have; it is decided when the
+compiling executor rebinds these names. A buffer or number that a group does not use is ``None``,
+so ``if l2 is not None:`` is the one branch a rule may have; it is decided when the
 rule is specialised, never for each element.
 """
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import CASES, CLASSES
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from walk import gradients, parameters, params_of, walk
+from walk import FLOAT32, FLOAT64, gradients, parameters, params_of, walk
 
 # torch refuses differentiable with foreach or fused.
 DIFFERENTIABLE = pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_derivative_of_a_step_is_torchs(case):
         outputs = _one_step(build, state, rate, weight, grad, *buffers)
         total = sum((i + 1) * (output**2).sum() for i, output in enumerate(outputs))
         derivatives.append(torch.autograd.grad(total, inputs))
-    torch.testing.assert_close(*derivatives, rtol=1e-12, atol=1e-14)  # float64, one step
+    torch.testing.assert_close(*derivatives, **FLOAT64)  # float64, one step
 
 
 @DIFFERENTIABLE
@@ -104,7 +104,7 @@ def test_differentiable_changes_no_number(case):
     params = [p.clone() for p in parameters(torch.float64)]
     differentiable = case.ours(params, differentiable=True)
     plain = case.ours(parameters(torch.float64))
-    torch.testing.assert_close(walk(differentiable, grads), walk(plain, grads), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(walk(differentiable, grads), walk(plain, grads), **FLOAT64)
 
 
 @CAPTURABLE
@@ -115,10 +115,8 @@ def test_capturable_changes_no_number(case):
     )
     grads = gradients(100, torch.float64)
     # NAdam's product of momenta is kept in float32, and rounded differently by a product of tensors.
-    tolerance = 1e-6 if case.name == "NAdam" else 1e-12
-    torch.testing.assert_close(
-        walk(capturable, grads), walk(plain, grads), rtol=tolerance, atol=tolerance / 100
-    )
+    tolerance = FLOAT32 if case.name == "NAdam" else FLOAT64
+    torch.testing.assert_close(walk(capturable, grads), walk(plain, grads), **tolerance)
 
 
 def _fake_step(case, **flags):
@@ -161,3 +159,43 @@ def test_a_count_is_on_the_host_otherwise(case):
     weight.grad = torch.empty_like(weight)
     optimizer.step()
     assert {optimizer.state[weight][name].device.type for name in optimizer.counters} == {"cpu"}
+
+
+@CAPTURABLE
+def test_capturable_updates_every_tensor_in_place(case):
+    """As a captured graph writes to the tensors that it was captured with."""
+    _assert_in_place(case.ours(parameters(), capturable=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_tensor_is_updated_in_place(case):
+    _assert_in_place(case.ours(parameters()))
+
+
+def _assert_in_place(optimizer):
+    def everything():
+        return [*params_of(optimizer), *(v for entry in optimizer.state.values() for v in entry.values())]
+
+    walk(optimizer, gradients(1))
+    before, addresses = everything(), [t.data_ptr() for t in everything()]
+    walk(optimizer, gradients(1))
+    assert all(a is b for a, b in zip(everything(), before, strict=True))
+    assert [t.data_ptr() for t in everything()] == addresses
+
+
+@pytest.mark.parametrize(
+    ("case", "flag"),
+    [
+        (case, flag)
+        for case in CLASSES
+        for flag in ("capturable", "differentiable")
+        if flag in case.ours([torch.ones(1, requires_grad=True)]).defaults
+    ],
+    ids=str,
+)
+def test_a_rate_of_shape_1_does_not_broadcast(case, flag):
+    def path(rate):
+        params = [p.clone() if flag == "differentiable" else p for p in parameters()]
+        return walk(case.ours(params, lr=rate, **{flag: True}), gradients(2))
+
+    assert torch.equal(path(torch.tensor([0.1])), path(torch.tensor(0.1)))

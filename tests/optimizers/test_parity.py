@@ -4,7 +4,9 @@ import pytest
 import torch
 from cases import CASES, CLASSES, every_case, every_class
 from papers import PAPERS
-from walk import copies, default_dtype, gradients, parameters, params_of, step, walk
+from walk import FLOAT32, FLOAT64, copies, default_dtype, gradients, parameters, params_of, step, walk
+
+import surefoot
 
 STEPS = 100
 
@@ -23,27 +25,25 @@ def both_paths(case, dtype):
 def test_float64_trajectory_is_torchs(case, dtype_of_counts):
     with default_dtype(dtype_of_counts):
         ours, torchs = both_paths(case, torch.float64)
-    # atol: a weight of order one that passes near 0 keeps the absolute rounding of its 100 updates.
-    torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(ours, torchs, **FLOAT64)
 
 
 @every_case
 def test_float32_trajectory_is_torchs(case):
     ours, torchs = both_paths(case, torch.float32)
-    # 100 roundings of 6e-8 relative to weights of order one.
-    torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours, torchs, **FLOAT32)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.takes_complex], ids=str)
 def test_complex64_trajectory_is_torchs(case):
     ours, torchs = both_paths(case, torch.complex64)
-    torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-6)  # pairs of float32
+    torch.testing.assert_close(ours, torchs, **FLOAT32)
 
 
 @every_class
 def test_complex128_trajectory_is_torchs(case):
     ours, torchs = both_paths(case, torch.complex128)
-    torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-14)  # pairs of float64
+    torch.testing.assert_close(ours, torchs, **FLOAT64)
 
 
 @every_case
@@ -53,12 +53,12 @@ def test_state_is_torchs(case, dtype):
     ours, torchs = (build(parameters(dtype)) for build in (case.ours, case.torchs))
     walk(ours, grads)
     walk(torchs, grads)
-    rtol, atol = (1e-5, 1e-6) if dtype == torch.float32 else (1e-12, 1e-14)  # as the trajectories
+    tolerance = FLOAT32 if dtype == torch.float32 else FLOAT64
     for mine, its in zip(params_of(ours), params_of(torchs), strict=True):
         assert list(ours.state[mine]) == list(torchs.state[its])
         for key, value in torchs.state[its].items():
             # assert_close also compares shapes and dtypes.
-            torch.testing.assert_close(ours.state[mine][key], value, rtol=rtol, atol=atol)
+            torch.testing.assert_close(ours.state[mine][key], value, **tolerance)
 
 
 @every_case
@@ -130,7 +130,7 @@ def test_trajectory_is_the_papers(case):
     hyper = {key: _plain(value) for key, value in optimizer.param_groups[0].items() if key != "params"}
     papers = [PAPERS[case.name](x, column, **hyper) for x, column in zip(starts, columns, strict=True)]
     # The papers' order of operations is not ours: as above, the rounding of 100 updates.
-    torch.testing.assert_close(path, torch.tensor(papers, dtype=torch.float64).T, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(path, torch.tensor(papers, dtype=torch.float64).T, **FLOAT64)
 
 
 def _flat(tensors):
@@ -145,3 +145,26 @@ def _plain(value):
 
 def test_every_class_has_a_paper():
     assert PAPERS.keys() == {case.name for case in CLASSES}
+
+
+@every_case
+@pytest.mark.parametrize("weight", [-torch.inf, torch.nan])
+def test_a_masked_weight_stays_what_it_is_in_torch(case, weight):
+    """A weight of -inf is a mask; 0 times it, in a term that is off, must not make it NaN."""
+
+    def path(build):
+        weights = torch.tensor([weight, 1.0], dtype=torch.float64, requires_grad=True)
+        return walk(build([weights]), [[torch.tensor([0.5, 0.5], dtype=torch.float64)]] * 8)
+
+    torch.testing.assert_close(path(case.ours), path(case.torchs), equal_nan=True, **FLOAT64)
+
+
+@pytest.mark.parametrize("flags", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}], ids=str)
+def test_an_infinite_gradient_is_torchs_under_sgd(flags):
+    def path(build):
+        weights = torch.ones(2, dtype=torch.float64, requires_grad=True)
+        return walk(
+            build([weights], lr=0.1, **flags), [[torch.tensor([torch.inf, 0.5], dtype=torch.float64)]] * 3
+        )
+
+    torch.testing.assert_close(path(surefoot.SGD), path(torch.optim.SGD), equal_nan=True, **FLOAT64)

@@ -6,7 +6,20 @@ from copy import deepcopy
 import pytest
 import torch
 from cases import CASES, CLASSES, Case, every_case, every_class
-from walk import assert_same, copies, default_dtype, gradients, parameters, params_of, step, tensors_of, walk
+from walk import (
+    FEW_STEPS_FLOAT32,
+    FLOAT32,
+    FLOAT64,
+    assert_same,
+    copies,
+    default_dtype,
+    gradients,
+    parameters,
+    params_of,
+    step,
+    tensors_of,
+    walk,
+)
 
 # Two ways to hand over a state_dict.
 DIRECT = pytest.param(lambda saved: saved, id="direct")
@@ -53,7 +66,7 @@ def test_going_on_from_a_checkpoint_is_never_having_stopped(case, hand_over, dir
         assert_same(*paths)
         assert_same(tensors_of(resumed), tensors_of(uninterrupted))
     else:
-        torch.testing.assert_close(*paths, rtol=1e-12, atol=1e-14)  # as in test_parity
+        torch.testing.assert_close(*paths, **FLOAT64)
 
 
 @every_case
@@ -112,10 +125,10 @@ def test_loading_copies(case):
     target = case.ours(copies(params_of(source)))
     target.load_state_dict(saved)
     walk(target, gradients(2))
-    target.param_groups[0]["lr"] = 0.77
-    for group in target.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(0.77)
+    (group,) = target.param_groups
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(0.77)
+    group["lr"] = 0.77
     assert saved["param_groups"] == kept["param_groups"]
     assert_same(saved["state"], kept["state"])
 
@@ -163,6 +176,7 @@ def test_a_users_own_entries_survive(case):
     assert_same(entry["mask"], torch.tensor([True, False]))
     assert entry["mask"] is not source.state[weight]["mask"]
     assert entry["note"] == {"seen": [1, 2]}
+    assert entry["note"]["seen"] is not source.state[weight]["note"]["seen"]
     assert target.state["global"] == {"epoch": 3}
     step(target, gradients(1)[0])
 
@@ -219,9 +233,8 @@ def test_an_old_checkpoint_lacks_younger_flags(case):
     target = case.ours(copies(params_of(source)))
     target.load_state_dict(saved)
     assert target.param_groups[0].keys() == case.ours(parameters()).param_groups[0].keys()
-    # As test_parity's float32.
     torch.testing.assert_close(
-        walk(target, gradients(2, seed=3)), walk(source, gradients(2, seed=3)), rtol=1e-5, atol=1e-6
+        walk(target, gradients(2, seed=3)), walk(source, gradients(2, seed=3)), **FLOAT32
     )
 
 
@@ -243,7 +256,7 @@ def test_a_sparse_momentum_buffer_of_torch_loads():
     ours = case.ours(copies(params_of(torchs)))
     ours.load_state_dict(torchs.state_dict())
     paths = [walk(optimizer, [[grad] for grad in grads]) for optimizer in (ours, torchs)]
-    torch.testing.assert_close(*paths, rtol=1e-6, atol=1e-6)  # float32, three steps
+    torch.testing.assert_close(*paths, **FEW_STEPS_FLOAT32)  # float32, three steps
 
 
 @pytest.mark.parametrize("of", ["ours", "torchs"])
@@ -255,7 +268,7 @@ def test_adamw_stays_decoupled_when_it_loads_adam(of):
     torchs.load_state_dict(adam.state_dict())
     grads = gradients(2, seed=3)
     assert adamw.param_groups[0]["weight_decay"] == 0.1
-    torch.testing.assert_close(walk(adamw, grads), walk(torchs, grads), rtol=1e-5, atol=1e-6)  # float32
+    torch.testing.assert_close(walk(adamw, grads), walk(torchs, grads), **FLOAT32)  # float32
 
 
 def test_names_are_saved_and_the_saved_names_win():

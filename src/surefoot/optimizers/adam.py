@@ -30,7 +30,8 @@ def adam(
     eps,
 ):
     param = decay * param
-    grad = grad + l2 * param
+    if l2 is not None:
+        grad = grad + l2 * param
     exp_avg = exp_avg + weight1 * (grad - exp_avg)
     exp_avg_sq = beta2 * exp_avg_sq + weight2 * grad * grad
     second_moment = exp_avg_sq

@@ -53,7 +53,7 @@ class Optimizer(torch.optim.Optimizer):
         executor: ``"eager"``, or None for the best there is.
 
     Raises:
-        ValueError: ``params`` is empty, holds a parameter twice or a non-leaf; a
+        ValueError: ``params`` is empty, holds a parameter in two groups or a non-leaf; a
             hyperparameter is out of its range.
         TypeError: ``params`` holds something that is not a tensor.
     """
@@ -128,7 +128,8 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _rows(self, work: list[tuple[Group, Tensor, Tensor]]) -> Iterator[Row]:
-        hypers = {id(group): _numbers(group, self.defaults) for group, _, _ in work}
+        groups = {id(group): group for group, _, _ in work}
+        hypers = {key: _numbers(group, self.defaults) for key, group in groups.items()}
         for group, param, grad in work:
             state = self.state.get(param, {})
             for name, start in self.counters.items():
@@ -178,7 +179,8 @@ class Optimizer(torch.optim.Optimizer):
     def _check_params(self, params: list[Any]) -> None:
         taken = {p: f"group {i}" for i, group in enumerate(self.param_groups) for p in group["params"]}
         for i, entry in enumerate(params):
-            name, param = entry if isinstance(entry, tuple) else (f"params[{i}]", entry)
+            pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
+            name, param = entry if pair else (f"params[{i}]", entry)
             if not isinstance(param, Tensor):
                 raise TypeError(f"{name} is a {type(param).__name__}: an optimizer takes tensors")
             if param in taken:
@@ -219,6 +221,8 @@ class Optimizer(torch.optim.Optimizer):
         state_dict = state_dict.copy()
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict
+        if not {"state", "param_groups"} <= state_dict.keys():
+            raise ValueError(f"it has keys {sorted(state_dict)}: pass what optimizer.state_dict() returned")
         saved_groups = state_dict["param_groups"]
         ours, theirs = ([len(g["params"]) for g in groups] for groups in (self.param_groups, saved_groups))
         if ours != theirs:
@@ -227,6 +231,8 @@ class Optimizer(torch.optim.Optimizer):
                 "build it with the same groups in the same order"
             )
         groups = [self._adopt_group(*pair) for pair in zip(self.param_groups, saved_groups, strict=True)]
+        for group in groups:
+            self._check_hyperparameters(group)
         saved_ids = chain.from_iterable(group["params"] for group in saved_groups)
         params = dict(zip(saved_ids, _labelled(self.param_groups, groups), strict=True))
         state: defaultdict[Any, Any] = defaultdict(dict)
@@ -289,11 +295,13 @@ def decays(lr: Any, weight_decay: Any, decoupled: bool) -> dict[str, Any]:
     """Weight decay as a rule's two numbers: a factor on the parameter, or a term of the gradient.
 
     Decoupled decay (Loshchilov & Hutter, https://arxiv.org/abs/1711.05101) multiplies the parameter
-    by ``decay = 1 - lr * weight_decay``; coupled decay adds ``l2 * param`` to the gradient.
+    by ``decay = 1 - lr * weight_decay``; coupled decay adds ``l2 * param`` to the gradient, and is None
+    where there is none: 0 times a weight of infinity would be NaN.
     """
     if decoupled:
-        return {"decay": 1 - lr * weight_decay, "l2": 0.0}
-    return {"decay": 1.0, "l2": weight_decay}
+        return {"decay": 1 - lr * weight_decay, "l2": None}
+    coupled = isinstance(weight_decay, Tensor) or weight_decay != 0
+    return {"decay": 1.0, "l2": weight_decay if coupled else None}
 
 
 def double(counter: Tensor, hyper: Group) -> Any:

@@ -17,7 +17,8 @@ def nadam(
     param, grad, exp_avg, exp_avg_sq, /, decay, l2, weight1, beta2, weight2, grad_size, avg_size, bias2, eps
 ):
     param = decay * param
-    grad = grad + l2 * param
+    if l2 is not None:
+        grad = grad + l2 * param
     exp_avg = exp_avg + weight1 * (grad - exp_avg)
     exp_avg_sq = beta2 * exp_avg_sq + weight2 * grad * grad
     param = param - (grad_size * grad + avg_size * exp_avg) / (sqrt(exp_avg_sq) / bias2 + eps)

@@ -15,7 +15,8 @@ __all__ = ["RAdam"]
 @rule
 def radam(param, grad, exp_avg, exp_avg_sq, /, decay, l2, weight1, beta2, weight2, step_size, adaptive, eps):
     param = decay * param
-    grad = grad + l2 * param
+    if l2 is not None:
+        grad = grad + l2 * param
     exp_avg = exp_avg + weight1 * (grad - exp_avg)
     exp_avg_sq = beta2 * exp_avg_sq + weight2 * grad * grad
     # adaptive is 1 or 0: divide by the second moment, or by 1.

@@ -6,18 +6,19 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from surefoot.optimizers.base import Group, Optimizer, ParamsT
+from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays
 from surefoot.rule import rule
 
 __all__ = ["SGD"]
 
 
 @rule
-def sgd(param, grad, momentum_buffer, /, lr, l2, momentum, intake, grad_share, buffer_share):
-    grad = grad + l2 * param
+def sgd(param, grad, momentum_buffer, /, lr, l2, momentum, intake, ahead):
+    if l2 is not None:
+        grad = grad + l2 * param
     if momentum_buffer is not None:
         momentum_buffer = momentum * momentum_buffer + intake * grad
-        grad = grad_share * grad + buffer_share * momentum_buffer
+        grad = momentum_buffer if ahead is None else grad + ahead * momentum_buffer
     return param - lr * grad, momentum_buffer
 
 
@@ -107,14 +108,12 @@ class SGD(Optimizer):
 
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         first = state.get("momentum_buffer") is None  # the buffer starts as the first gradient
-        nesterov = hyper["nesterov"]
         return {
             "lr": hyper["lr"],
-            "l2": hyper["weight_decay"],
+            "l2": decays(hyper["lr"], hyper["weight_decay"], decoupled=False)["l2"],
             "momentum": hyper["momentum"],
             "intake": 1.0 if first else 1.0 - hyper["dampening"],
-            "grad_share": 1.0 if nesterov else 0.0,
-            "buffer_share": hyper["momentum"] if nesterov else 1.0,
+            "ahead": hyper["momentum"] if hyper["nesterov"] else None,
         }
 
     def dense(self, grad: Tensor, group: Group) -> Tensor:
