@@ -1,164 +1,167 @@
-"""The CPU executor: generated kernels, kept on disk, run by a small pool of threads."""
+"""The CPU executor: one compiled kernel over all tensors of a layout, shared out to threads.
+
+The result has the same bits for any number of threads: a chunk's arithmetic does not depend on who does it.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
-import shutil
-import stat
-import sys
-import tempfile
 import threading
-import warnings
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Iterable
+from functools import lru_cache, partial
 from itertools import pairwise
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+from torch.nn import Parameter
 
-from surefoot.kernels.source import Layout, UnsupportedRuleError, kernel_source
+from surefoot.kernels import eager
+from surefoot.kernels.compiled import Kernel, kernel
+from surefoot.kernels.source import SIZES, Layout
+from surefoot.kernels.table import Row
 from surefoot.rule import Rule
 
-__all__ = ["CHUNK", "kernel", "launch"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["run"]
 
 CHUNK = 16384
 """Elements of a chunk, the unit that threads share out."""
 
 ALONE = 65536
-"""Elements up to which one thread is faster than waking others."""
+"""Elements up to which one thread is done before another is awake."""
 
-Kernel = Callable[..., None]
-
-
-@cache
-def kernel(rule: Rule, layout: Layout) -> tuple[Kernel | None, str]:
-    """The compiled kernel of a rule for one layout, or None with the reason why there is none."""
-    try:
-        import numba
-    except ImportError:
-        return None, "Numba is not installed"
-    try:
-        source = kernel_source(rule, layout)
-    except UnsupportedRuleError as error:
-        return None, f"rule {rule.update.__name__} has no kernel: {error}"
-    try:
-        return _compiled(source, numba.__version__), ""
-    except Exception as error:  # whatever a compiler or a disk may do, the eager executor carries on
-        reason = f"its kernel could not be compiled ({type(error).__name__}: {error})"
-        warnings.warn(f"{reason}; the eager executor carries on", RuntimeWarning, stacklevel=2)
-        return None, reason
+DTYPES = {getattr(torch, name): name for name in SIZES}
 
 
-def _compiled(source: str, numba_version: str) -> Kernel:
-    """Write the source to the cache, import it and have its kernel compiled or read from there."""
-    intrinsics = Path(__file__).with_name("intrinsics.py").read_bytes()
-    digest = hashlib.sha256(source.encode() + intrinsics + numba_version.encode() + sys.version.encode())
-    name = f"surefoot_kernel_{digest.hexdigest()[:16]}"
-    for attempt in ("kept", "anew"):
-        path = _cache_folder() / f"{name}.py"
-        if attempt == "anew":  # a damaged file of Numba's: make everything of this kernel again
-            for stale in path.parent.glob(f"**/{name}*"):
-                stale.unlink(missing_ok=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != source:
-            beside = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
-            beside.write_text(source, encoding="utf-8")
-            os.replace(beside, path)
-        try:
-            return _load(name, path)
-        except Exception:
-            if attempt == "anew":
-                raise
-    raise AssertionError
+def run(rule: Rule, table: Iterable[Row]) -> None:
+    """Update every row of ``table`` in place by ``rule``; what has no kernel goes to the eager executor."""
+    lanes: dict[Layout, list[Row]] = {}
+    for row in table:
+        layout = _layout(row)
+        if layout is None or kernel(rule, layout)[0] is None:
+            eager.run(rule, [row])
+        elif row.param.numel():
+            lanes.setdefault(layout, []).append(row)
+    for layout, rows in lanes.items():
+        compiled, _ = kernel(rule, layout)
+        if compiled is not None:
+            _launch(compiled, rows)
 
 
-def _load(name: str, path: Path) -> Kernel:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Numba looks it up by name
-    spec.loader.exec_module(module)
-    run: Kernel = module.run
-    empty = torch.zeros((0, 0), dtype=torch.int64).numpy()
-    # No chunks: compiles, or reads what was compiled, for the types of every later call.
-    run(empty, empty.astype("float64"), empty.reshape(0), empty, 0, 0)
-    return run
+def _layout(row: Row) -> Layout | None:
+    """What the row's kernel is specialised for, or None if it cannot have one."""
+    param = row.param
+    memory = [param, row.grad, *(b for b in row.buffers if b is not None)]
+    if (
+        torch.is_grad_enabled()  # differentiable
+        or any(isinstance(number, Tensor) for number in row.scalars)  # capturable
+        or not all(_plain(tensor) for tensor in memory)
+    ):
+        return None
+    if not all(tensor.is_contiguous() for tensor in memory):
+        same = all(tensor.stride() == param.stride() for tensor in memory)
+        if not same or not _dense(param):
+            return None
+    dtypes = [None if b is None else DTYPES[b.dtype] for b in row.buffers]
+    used = tuple(number is not None for number in row.scalars)
+    return Layout(DTYPES[param.dtype], DTYPES[row.grad.dtype], tuple(dtypes), used)
 
 
-@cache
-def _cache_folder() -> Path:
-    """A folder of this user's alone: ``SUREFOOT_CACHE``, or under the user's cache; else one of this process."""
-    named = os.environ.get("SUREFOOT_CACHE")
-    try:
-        folder = Path(named) if named else _user_cache() / "surefoot" / "kernels"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-        if hasattr(os, "getuid") and status.st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to another user")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            folder.chmod(0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError) as error:
-        warnings.warn(f"no cache for compiled kernels ({error}): they are compiled again in every process. "
-                      "Set SUREFOOT_CACHE to a folder that can be written.", RuntimeWarning, stacklevel=2)
-        folder = Path(tempfile.mkdtemp(prefix="surefoot-"))
-        import atexit
-
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return folder
+def _plain(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in (Tensor, Parameter)
+        and tensor.dtype in DTYPES
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and not tensor.is_neg()
+    )
 
 
-def _user_cache() -> Path:
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return Path(xdg) if xdg and os.path.isabs(xdg) else Path.home() / ".cache"
+def _dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one stretch of memory without gaps or overlaps, in whatever order."""
+    step = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
+def _launch(compiled: Kernel, rows: list[Row]) -> None:
+    import numpy as np
+
+    memory = [(row.param, row.grad, *(b for b in row.buffers if b is not None)) for row in rows]
+    pointers = np.array([[tensor.data_ptr() for tensor in tensors] for tensors in memory], dtype=np.int64)
+    numbers = [[row.grad_scale, *(number for number in row.scalars if number is not None)] for row in rows]
+    scalars = np.array(numbers, dtype=np.float64)
+    chunks, bounds = _shares(tuple(row.param.numel() for row in rows), torch.get_num_threads())
+    arguments = (pointers, scalars, np.arange(len(rows)), chunks)
+    _pool.run([partial(compiled, *arguments, first, last) for first, last in pairwise(bounds)])
+    increment_version([row.param for row in rows])
+
+
+@lru_cache(maxsize=64)
+def _shares(sizes: tuple[int, ...], threads: int) -> tuple[np.ndarray[Any, Any], list[int]]:
+    """Chunks ``(row, start, size)`` of all rows, and the first chunk of each thread's share, with the end."""
+    import numpy as np
+
+    rows, counts = np.arange(len(sizes)), np.array([-(-size // CHUNK) for size in sizes])
+    row = np.repeat(rows, counts)
+    start = (np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)) * CHUNK
+    size = np.minimum(np.array(sizes)[row] - start, CHUNK)
+    total = int(size.sum())
+    shares = 1 if total <= ALONE else min(threads, len(row))
+    targets = [total * i / shares for i in range(1, shares)]
+    inner = np.searchsorted(np.cumsum(size), targets).tolist()
+    return np.stack([row, start, size], axis=1).astype(np.int64), [0, *inner, len(row)]
 
 
 class _Pool:
-    """Threads that wait for work; the calling thread does its share itself."""
+    """Threads that wait for work; the calling thread does the first share itself."""
 
     def __init__(self) -> None:
-        self.process = os.getpid()
-        self.workers = 0
-        self.jobs: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        self._reset()
 
-    def run(self, jobs: list[Callable[[], None]]) -> None:
-        while self.workers < len(jobs) - 1:
-            threading.Thread(target=self._work, name="surefoot", daemon=True).start()
-            self.workers += 1
+    def _reset(self) -> None:
+        self._process, self._workers = os.getpid(), 0
+        self._lock = threading.Lock()
+        self._jobs: SimpleQueue[tuple[partial[None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+
+    def run(self, shares: list[partial[None]]) -> None:
+        """Run all shares at once; raises what any of them raised."""
+        if len(shares) > 1:
+            self._employ(len(shares) - 1)
         done: SimpleQueue[BaseException | None] = SimpleQueue()
-        for job in jobs[1:]:
-            self.jobs.put((job, done))
-        jobs[0]()
-        errors = [done.get() for _ in jobs[1:]]
-        for error in errors:
-            if error is not None:
-                raise error
+        for share in shares[1:]:
+            self._jobs.put((share, done))
+        shares[0]()
+        errors = [error for _ in shares[1:] if (error := done.get()) is not None]
+        if errors:
+            raise errors[0]
 
-    def _work(self) -> None:
+    def _employ(self, workers: int) -> None:
+        if self._process != os.getpid():  # a fork leaves the threads behind
+            self._reset()
+        with self._lock:
+            while self._workers < workers:
+                threading.Thread(target=self._work, args=(self._jobs,), name="surefoot", daemon=True).start()
+                self._workers += 1
+
+    @staticmethod
+    def _work(jobs: SimpleQueue[tuple[partial[None], SimpleQueue[BaseException | None]]]) -> None:
         while True:
-            job, done = self.jobs.get()
-            error: BaseException | None = None
+            share, done = jobs.get()
             try:
-                job()
-            except BaseException as caught:
-                error = caught
-            done.put(error)
+                share()
+            except BaseException as error:
+                done.put(error)
+            else:
+                done.put(None)
 
 
 _pool = _Pool()
-
-
-def launch(run: Kernel, arguments: tuple[Any, ...], bounds: list[int]) -> None:
-    """Run a kernel over ranges of chunks: ``bounds[i]`` to ``bounds[i + 1]`` on thread ``i``."""
-    global _pool
-    if len(bounds) == 2:
-        run(*arguments, *bounds)
-        return
-    if _pool.process != os.getpid():  # a fork leaves the threads behind
-        _pool = _Pool()
-    _pool.run([partial(run, *arguments, first, last) for first, last in pairwise(bounds)])

@@ -33,11 +33,13 @@ class Layout(NamedTuple):
         param: dtype of the parameter, such as ``"float32"``.
         grad: dtype of the gradient.
         buffers: dtype of each buffer; None for one that is not used.
+        scalars: Which numbers are used; the others are None.
     """
 
     param: str
     grad: str
     buffers: tuple[str | None, ...]
+    scalars: tuple[bool, ...]
 
     @property
     def arithmetic(self) -> str:
@@ -118,8 +120,10 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
         return f"carray(pointer_to({address}, {STORAGE[dtype]}), size)"
 
     results = ", ".join(f"new_{name}" if dtypes[name] else "_" for name in ("param", *rule.buffers))
-    inputs = [load("param"), f"{load('grad')} * grad_scale", *map(load, rule.buffers), *rule.scalars]
-    numbers = [f"{kind}(scalars[which[row], {i}])" for i in range(1 + len(rule.scalars))]
+    numbers = ["grad_scale", *(name for name, used in zip(rule.scalars, layout.scalars, strict=True) if used)]
+    inputs = [load("param"), f"{load('grad')} * grad_scale", *map(load, rule.buffers)]
+    inputs += [name if name in numbers else "None" for name in rule.scalars]
+    values = [f"{kind}(scalars[which[row], {i}])" for i in range(len(numbers))]
     arrays = [array(column, name) for column, name in enumerate(memory)]
     lines = [
         '"""Written by Surefoot; may be deleted at any time."""',
@@ -133,7 +137,7 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
         "@njit(**options)",
         ast.unparse(ast.fix_missing_locations(function)).replace(", /,", ","),
         "@njit(**options)",
-        f"def chunk({', '.join(memory)}, grad_scale, {', '.join(rule.scalars)}):",
+        f"def chunk({', '.join([*memory, *numbers])}):",
         "    for i in range(param.size):",
         f"        {results}, = update({', '.join(inputs)})",
         *(f"        {store(name)}" for name in ("param", *used)),
@@ -141,6 +145,6 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
         "def run(pointers, scalars, which, chunks, first, last):",
         "    for k in range(first, last):",
         "        row, start, size = chunks[k, 0], chunks[k, 1], chunks[k, 2]",
-        f"        chunk({', '.join(arrays)}, {', '.join(numbers)})",
+        f"        chunk({', '.join([*arrays, *values])})",
     ]
     return "\n".join(lines) + "\n"
