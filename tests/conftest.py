@@ -20,8 +20,8 @@ def same_random_numbers():
 @pytest.fixture(autouse=True)
 def figures_closed():
     yield
-    if "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")
+    if plt := sys.modules.get("matplotlib.pyplot"):
+        plt.close("all")
 
 
 @pytest.fixture

@@ -813,7 +813,7 @@ def test_bad_parts_are_errors_that_name_them(settings: Any, error: Any, message:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"num_iter": 1}, ValueError, "num_iter=1 must be larger than 1"),
+        ({"num_iter": 1}, ValueError, "num_iter=1 must be at least 2"),
         ({"num_iter": -5}, ValueError, "num_iter=-5"),
         ({"num_iter": 10.5}, TypeError, "num_iter=10.5"),
         ({"num_iter": "100"}, TypeError, "num_iter='100'"),
@@ -882,3 +882,12 @@ def test_bad_settings_after_a_sweep_undo_it() -> None:
     with pytest.raises(ValueError, match="num_iter=0"):
         finder.range_test(loader(), num_iter=0)
     assert everything(finder.model, finder.optimizer) == before
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_negative_loss_is_no_divergence():
+    weight = nn.Linear(1, 1)
+    optimizer = optim.SGD(weight.parameters(), lr=1e-4)
+    finder = optim.LRFinder(weight, optimizer, lambda outputs, labels: outputs.mean() - 5.0)
+    finder.range_test([(torch.ones(4, 1), torch.ones(4))], end_lr=1, num_iter=30)
+    assert len(finder.history["loss"]) == 30  # it falls all the way

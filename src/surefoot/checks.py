@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import SupportsFloat
+import operator
+from typing import Any, SupportsFloat
 
-__all__ = ["finite", "function", "not_negative", "number", "positive"]
+__all__ = ["finite", "function", "not_negative", "number", "positive", "whole"]
 
 
 def number(name: str, value: object) -> None:
@@ -33,6 +34,17 @@ def not_negative(name: str, value: float) -> None:
     number(name, value)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name}={value!r} must be at least 0 and finite")
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """``value`` is an integer of at least ``least``; returns it as an ``int``."""
+    try:
+        integer = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a whole number") from None
+    if integer < least:
+        raise ValueError(f"{name}={integer} must be at least {least}")
+    return integer
 
 
 def function(name: str, value: object) -> None:

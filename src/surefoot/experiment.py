@@ -98,6 +98,18 @@ class Row:
     val_loss: float | None = None
     val_accuracy: float | None = None
 
+    def numbers(self) -> list[float]:
+        """The line as numbers only, NaN for what was not measured."""
+        step, epoch, loss, lr, *held_out = astuple(self)
+        return [step, epoch, loss, *(math.nan if value is None else value for value in held_out), *lr]
+
+    @classmethod
+    def from_numbers(cls, numbers: list[float]) -> Row:
+        """The line that :meth:`numbers` was called on."""
+        step, epoch, loss, *held_out = numbers[:5]
+        measured = (None if math.isnan(value) else value for value in held_out)
+        return cls(int(step), int(epoch), loss, tuple(numbers[5:]), *measured)
+
 
 class Experiment:
     """One run in one folder: start or resume it, find the rate, train, report.
@@ -151,7 +163,7 @@ class Experiment:
         extra = checkpoint.load(path)["extra"]
         try:
             experiment = cls(Settings(**extra["settings"]), folder)
-            experiment.rows = [Row(*row) for row in extra["rows"]]
+            experiment.rows = [Row.from_numbers(row) for row in extra["rows"].tolist()]
             experiment.lr_range, experiment.seconds = extra["lr_range"], extra["seconds"]
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} was not written by surefoot train: {error}") from error
@@ -225,14 +237,14 @@ class Experiment:
     def save(self) -> None:
         """Write the checkpoint, then the table of metrics from the same rows."""
         assert self.run is not None
-        rows = [list(astuple(row)) for row in self.rows]
+        rows = torch.tensor([row.numbers() for row in self.rows], dtype=torch.float64)
         settings, seconds = asdict(self.settings), self.seconds
         self.run.save(self.checkpoint, settings=settings, rows=rows, lr_range=self.lr_range, seconds=seconds)
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         names = [field.name for field in fields(Row)]
         table.writerow([*names[:3], *(f"lr_{group}" for group in GROUPS), *names[4:]])
-        table.writerows([*row[:3], *row[3], *row[4:]] for row in rows)
+        table.writerows([*row[:3], *row[3], *row[4:]] for row in map(astuple, self.rows))
         _replace(self.folder / "metrics.csv", text.getvalue())
 
     def report(self) -> list[Path]:

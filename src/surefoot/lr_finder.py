@@ -6,16 +6,16 @@ Smith, 2017, "Cyclical Learning Rates for Training Neural Networks" (https://arx
 from __future__ import annotations
 
 import math
-import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from surefoot import plots
+from surefoot import checks, plots
+from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
 from surefoot.progress import track
 from surefoot.snapshot import Snapshot
 
@@ -23,56 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["LRFinder", "TrainDataLoaderIter", "ValDataLoaderIter"]
-
-
-class TrainDataLoaderIter:
-    """Batches of a loader without end; override :meth:`inputs_labels_from_batch` for unusual ones.
-
-    Args:
-        data_loader: Any iterable of batches.
-        auto_reset: Start again when it is exhausted, instead of stopping.
-    """
-
-    def __init__(self, data_loader: Iterable[Any], auto_reset: bool = True) -> None:
-        self.data_loader, self.auto_reset = data_loader, auto_reset
-        self._iterator = iter(data_loader)
-
-    def inputs_labels_from_batch(self, batch_data: Any) -> tuple[Any, Any]:
-        """Split a batch into what the model takes and what the criterion compares with.
-
-        Raises:
-            ValueError: The batch is not a list or tuple of at least two.
-        """
-        if not isinstance(batch_data, list | tuple) or len(batch_data) < 2:
-            raise ValueError(
-                f"a batch is a {type(batch_data).__name__}, not (inputs, labels): pass a subclass of "
-                "TrainDataLoaderIter that overrides inputs_labels_from_batch"
-            )
-        return batch_data[0], batch_data[1]
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return self
-
-    def __next__(self) -> tuple[Any, Any]:
-        try:
-            batch = next(self._iterator)
-        except StopIteration:
-            if not self.auto_reset:
-                raise
-            self._iterator = iter(self.data_loader)
-            batch = next(self._iterator)
-        return self.inputs_labels_from_batch(batch)
-
-
-class ValDataLoaderIter(TrainDataLoaderIter):
-    """All batches of a loader once, from the start for each ``iter()``."""
-
-    def __init__(self, data_loader: Iterable[Any]) -> None:
-        super().__init__(data_loader, auto_reset=False)
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        self._iterator = iter(self.data_loader)
-        return self
 
 
 class LRFinder:
@@ -198,12 +148,13 @@ class LRFinder:
         if start_lr is None:
             start_lr = float(self.optimizer.param_groups[0]["lr"])
         rates = _rates(start_lr, end_lr, num_iter, step_mode)
-        smooth_f, diverge_th = _number("smooth_f", smooth_f), _number("diverge_th", diverge_th)
+        checks.number("smooth_f", smooth_f)
         if not 0 <= smooth_f < 1:
             raise ValueError(f"smooth_f={smooth_f!r} must be in [0, 1)")
+        checks.number("diverge_th", diverge_th)
         if not diverge_th > 1:
             raise ValueError(f"diverge_th={diverge_th!r} must be greater than 1")
-        accumulation_steps = _whole("accumulation_steps", accumulation_steps, 1, "must be at least 1")
+        accumulation_steps = checks.whole("accumulation_steps", accumulation_steps, 1)
         loaders = [getattr(loader, "data_loader", loader) for loader in (train_loader, val_loader)]
         folder = None if self.memory_cache else self.cache_dir or _temporary_folder()
         self._snapshot = Snapshot(
@@ -256,7 +207,8 @@ class LRFinder:
             self.history["lr"].append(rates[i])
             losses.append(loss)
             self.best_loss = loss if self.best_loss is None else min(self.best_loss, loss)
-            if loss > diverge_th * self.best_loss:
+            # diverge_th times the best, put so that it holds for a negative one too.
+            if loss - self.best_loss > (diverge_th - 1) * abs(self.best_loss):
                 break
 
     def _train_batch(
@@ -368,16 +320,18 @@ class LRFinder:
                 f"the history has {len(self.history['lr'])} points, skip_start={skip_start} and skip_end={skip_end} "
                 "leave none: run range_test first, or lower skip_start and skip_end"
             )
-        if show_lr is not None and not 0 < (show_lr := _number("show_lr", show_lr)) < math.inf:
-            raise ValueError(f"show_lr={show_lr!r} must be positive and finite")
+        if show_lr is not None:
+            checks.positive("show_lr", show_lr)
         axes = plots.lr_range(lrs, losses, suggestion=suggestion, show_lr=show_lr, log_lr=log_lr, ax=ax)
         if ax is None:
             plots.show(axes)
         return axes if suggestion is None else (axes, suggestion)
 
     def _trimmed(self, skip_start: int, skip_end: int) -> tuple[list[float], list[float]]:
-        skip_start = _whole("skip_start", skip_start, 0, "cannot be negative")
-        skip_end = _whole("skip_end", skip_end, 0, "cannot be negative")
+        skip_start, skip_end = (
+            checks.whole("skip_start", skip_start, 0),
+            checks.whole("skip_end", skip_end, 0),
+        )
         kept = slice(skip_start, max(len(self.history["lr"]) - skip_end, 0))
         return self.history["lr"][kept], self.history["loss"][kept]
 
@@ -389,11 +343,13 @@ class LRFinder:
 
 
 def _rates(start: Any, end: Any, steps: Any, mode: str) -> list[float]:
-    steps = _whole("num_iter", steps, 2, "must be larger than 1")
+    steps = checks.whole("num_iter", steps, 2)
     kind = str(mode).lower()
     if kind not in ("exp", "linear"):
         raise ValueError(f"step_mode={mode!r} must be 'exp' or 'linear'")
-    start, end = _number("start_lr", start), _number("end_lr", end)
+    checks.number("start_lr", start)
+    checks.number("end_lr", end)
+    start, end = float(start), float(end)
     if not 0 < start < end < math.inf:
         raise ValueError(
             f"start_lr={start!r} and end_lr={end!r}: the first must be positive and below the second"
@@ -401,22 +357,6 @@ def _rates(start: Any, end: Any, steps: Any, mode: str) -> list[float]:
     if kind == "linear":
         return [start + (end - start) * i / (steps - 1) for i in range(steps)]
     return [start * (end / start) ** (i / (steps - 1)) for i in range(steps)]
-
-
-def _number(name: str, value: Any) -> float:
-    if not isinstance(value, SupportsFloat):
-        raise TypeError(f"{name}={value!r} must be a number")
-    return float(value)
-
-
-def _whole(name: str, value: Any, least: int, bound: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} must be a whole number") from None
-    if number < least:
-        raise ValueError(f"{name}={number} {bound}")
-    return number
 
 
 def _batches(name: str, wrap: type[TrainDataLoaderIter], loader: Any) -> Any:

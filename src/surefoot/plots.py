@@ -48,12 +48,16 @@ def lr_range(
         ax: Draw here instead of in a new figure.
     """
     ax = _dress(ax or figure(), "Learning rate", "Loss")
-    ax.plot(lrs, losses, color=INK, linewidth=2)
     if log_lr:
         ax.set_xscale("log")
-    # A diverging tail would flatten all that matters.
-    low, fall = min(losses), (losses[0] - min(losses)) or 1.0
-    ax.set_ylim(low - 0.08 * fall, min(max(losses) + 0.08 * fall, losses[0] + 0.6 * fall))
+    ax.plot(lrs, losses, color=INK, linewidth=2, marker=_dot(losses))
+    if len(lrs) == 1:  # matplotlib finds no limits around a point and a line through it
+        ax.set_xlim(lrs[0] / 10, lrs[0] * 10)
+    # A diverging tail would flatten all that matters; but where the loss hardly falls, most of it matters.
+    low, middle, high = min(losses), sorted(losses)[len(losses) // 2], max(losses)
+    top = min(high, max(middle, losses[0] + 0.6 * (losses[0] - low)))
+    margin = 0.08 * (top - low) or 0.08 * abs(low) or 1.0
+    ax.set_ylim(low - margin, top + margin)
     if suggestion is not None:
         at = min(range(len(lrs)), key=lambda i: abs(lrs[i] - suggestion))
         ax.axvline(suggestion, color=ACCENT, linewidth=1, linestyle=(0, (4, 3)))
@@ -76,11 +80,22 @@ def schedule(lrs: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> A
     merged: dict[tuple[float, ...], list[str]] = {}
     for name, values in lrs.items():
         merged.setdefault(tuple(values), []).append(name)
-    for color, (values, names) in zip(
-        (INK, ACCENT, SECOND, FAINT) * len(merged), merged.items(), strict=False
-    ):
-        ax.plot(range(1, len(values) + 1), values, color=color, linewidth=2, label=", ".join(names))
-    if len(merged) > 1:
+    colors, styles = (INK, ACCENT, SECOND, FAINT), ("-", "--", ":", "-.")
+    for i, (values, names) in enumerate(merged.items()):
+        label = ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        ax.plot(
+            range(1, len(values) + 1),
+            values,
+            color=colors[i % 4],
+            linestyle=styles[i // 4 % 4],
+            linewidth=2,
+            marker=_dot(values),
+            label=label,
+        )
+    if len(merged) > 8:  # too many to fit among the curves
+        columns = 1 + (len(merged) - 1) // 20
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="x-small", ncols=columns)
+    elif len(merged) > 1:
         ax.legend(frameon=False)
     ax.set_ylim(bottom=0)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
@@ -98,11 +113,12 @@ def loss(train: Sequence[float], validation: Mapping[int, float], *, ax: Axes | 
     """
     ax = _dress(ax or figure(), "Step", "Loss")
     steps = range(1, len(train) + 1)
-    ax.plot(steps, train, color=FAINT, linewidth=0.8, label="training, each batch")
+    ax.plot(steps, train, color=FAINT, linewidth=0.8, marker=_dot(train), label="training, each batch")
     log = all(value > 0 for value in (*train, *validation.values()))
     if log:  # on this axis the mean that looks like one is the geometric
         average = [math.exp(value) for value in smooth([math.log(value) for value in train], 0.9)]
         ax.set_yscale("log")
+        _plain_numbers(ax)
     else:
         average = smooth(train, 0.9)
     ax.plot(steps, average, color=INK, linewidth=2, label="training, smoothed")
@@ -124,6 +140,25 @@ def smooth(values: Sequence[float], memory: float) -> list[float]:
         weight = memory * weight + (1 - memory)
         out.append(average / weight)
     return out
+
+
+def _dot(values: Sequence[float]) -> str | None:
+    """The marker of a curve: a line of one point would not be seen."""
+    return "o" if len(values) == 1 else None
+
+
+def _plain_numbers(ax: Axes) -> None:
+    """Write 0.6 at a logarithmic axis where matplotlib writes 6 x 10^-1."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return (
+                f"{x:g}" if super().__call__(x, pos) else ""
+            )  # which ticks have a label is matplotlib's choice
+
+    ax.yaxis.set_major_formatter(Plain())
+    ax.yaxis.set_minor_formatter(Plain(minor_thresholds=(2, 0.4)))
 
 
 def _dress(ax: Axes, x: str, y: str) -> Axes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ class Snapshot:
             self._copies if isinstance(self._copies, list) else torch.load(self._copies, weights_only=True)
         )
         for tensor, copy in zip(self._tensors, copies, strict=True):
-            _once(tensor).copy_(copy)
+            # What was made in inference mode takes no copy outside it.
+            with torch.inference_mode() if tensor.is_inference() else nullcontext():
+                _once(tensor).copy_(copy)
         for param, grad in self._gradients:
             param.grad = grad
         for module, training in self._modes:
