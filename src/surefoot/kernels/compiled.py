@@ -51,7 +51,9 @@ def kernel(rule: Rule, layout: Layout) -> tuple[Kernel | None, str]:
 
 def _compiled(source: str, numba_version: str) -> Kernel:
     intrinsics = Path(__file__).with_name("intrinsics.py").read_bytes()
-    digest = hashlib.sha256(b"\0".join([source.encode(), intrinsics, numba_version.encode(), sys.version.encode()]))
+    digest = hashlib.sha256(
+        b"\0".join([source.encode(), intrinsics, numba_version.encode(), sys.version.encode()])
+    )
     path = _folder() / f"surefoot_kernel_{digest.hexdigest()[:16]}.py"
     _write(path, source)
     try:

@@ -60,7 +60,7 @@ def _layout(row: Row) -> Layout | None:
     if (
         torch.is_grad_enabled()  # differentiable
         or any(isinstance(number, Tensor) for number in row.scalars)  # capturable
-        or not all(_plain(tensor) for tensor in memory)
+        or not all(_plain(tensor) and tensor.shape == param.shape for tensor in memory)
     ):
         return None
     if not all(tensor.is_contiguous() for tensor in memory):

@@ -9,7 +9,15 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["load_bfloat16", "load_float16", "maximum", "pointer_to", "store_bfloat16", "store_float16", "where"]
+__all__ = [
+    "load_bfloat16",
+    "load_float16",
+    "maximum",
+    "pointer_to",
+    "store_bfloat16",
+    "store_float16",
+    "where",
+]
 
 
 @intrinsic
@@ -56,7 +64,10 @@ def _narrow_bfloat16(builder, value):
 load_bfloat16 = _cast("load_bfloat16", types.uint16, types.float32, _widen_bfloat16)
 store_bfloat16 = _cast("store_bfloat16", types.float32, types.uint16, _narrow_bfloat16)
 load_float16 = _cast(
-    "load_float16", types.uint16, types.float32, lambda builder, bits: builder.fpext(builder.bitcast(bits, HALF), FLOAT)
+    "load_float16",
+    types.uint16,
+    types.float32,
+    lambda builder, bits: builder.fpext(builder.bitcast(bits, HALF), FLOAT),
 )
 store_float16 = _cast(
     "store_float16",

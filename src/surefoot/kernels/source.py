@@ -54,12 +54,12 @@ class _Literals(ast.NodeTransformer):
         self.known, self.namespace = known, namespace
         self.constants: dict[str, float] = {}
 
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:  # noqa: N802 - ast's name
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
             return node
         return self._constant(float(node.value))
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - ast's name
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         if isinstance(node.ctx, ast.Store):
             self.known.add(node.id)
         elif node.id not in self.known and node.id not in VOCABULARY:
@@ -69,9 +69,11 @@ class _Literals(ast.NodeTransformer):
             return self._constant(float(value))
         return node
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 - ast's name
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         if not isinstance(node.func, ast.Name):
-            raise UnsupportedRuleError(f"it calls {ast.unparse(node.func)}: import the function from torch by name")
+            raise UnsupportedRuleError(
+                f"it calls {ast.unparse(node.func)}: import the function from torch by name"
+            )
         return self.generic_visit(node)
 
     def _constant(self, value: float) -> ast.Name:
@@ -99,7 +101,9 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
     function = literals.visit(function)
 
     used = [name for name, dtype in zip(rule.buffers, layout.buffers, strict=True) if dtype is not None]
-    dtypes = dict(zip(("param", "grad", *rule.buffers), (layout.param, layout.grad, *layout.buffers), strict=True))
+    dtypes = dict(
+        zip(("param", "grad", *rule.buffers), (layout.param, layout.grad, *layout.buffers), strict=True)
+    )
     memory = ["param", "grad", *used]
     kind = layout.arithmetic
 
@@ -112,7 +116,11 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
     def store(name: str) -> str:
         dtype = dtypes[name]
         value = f"new_{name}"
-        return f"{name}[i] = store_{dtype}({value})" if STORAGE[str(dtype)] == "uint16" else f"{name}[i] = {value}"
+        return (
+            f"{name}[i] = store_{dtype}({value})"
+            if STORAGE[str(dtype)] == "uint16"
+            else f"{name}[i] = {value}"
+        )
 
     def array(column: int, name: str) -> str:
         dtype = str(dtypes[name])
@@ -133,7 +141,7 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
         "    load_bfloat16, load_float16, maximum, pointer_to, store_bfloat16, store_float16, where",
         ")",
         *(f"{name} = {kind}({value!r})" for name, value in literals.constants.items()),
-        'options = dict(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})',
+        'options = dict(nogil=True, cache=True, error_model="numpy")',
         "@njit(**options)",
         ast.unparse(ast.fix_missing_locations(function)).replace(", /,", ","),
         "@njit(**options)",
