@@ -39,7 +39,9 @@ def test_train_digits_ends_with_accuracy_time_and_files(surefoot, tmp_path):
     assert code == 0
     assert re.search(r"Range test: learning rate \d\.\d\de-0\d", said)
     assert said.count("accuracy") == 3  # a line for each epoch, and the table
-    assert re.search(r"Validation accuracy \d+\.\d\d% Training time \d+\.\d s Files runs/digits-1/", said)
+    assert re.search(
+        r"Validation accuracy \d+\.\d\d% Training time \d+\.\d s Files checkpoint.* In runs/digits-1/", said
+    )
     folder = tmp_path / "runs" / "digits-1"
     for name in (
         "checkpoint.safetensors",
@@ -125,7 +127,7 @@ def test_ctrl_c_in_the_range_test_leaves_nothing_behind(surefoot, tmp_path, monk
     monkeypatch.setattr(Experiment, "find_lr", interrupted)
     code, said = surefoot("train", "digits")
     assert code == cli.STOPPED
-    assert "nothing is left to resume" in said
+    assert "there is nothing to resume" in said
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -163,3 +165,36 @@ def test_resuming_a_finished_run_shows_its_result_again(surefoot):
 def test_help_shows_an_example():
     said = CliRunner().invoke(cli.app, ["train", "--help"]).output
     assert "surefoot train digits --optimizer radam" in said
+
+
+def test_ctrl_c_while_the_report_is_drawn_says_how_to_get_it(surefoot, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Experiment, "report", interrupted)
+    code, said = surefoot("train", "digits", *SHORT, "--lr", "0.003")
+    assert code == cli.STOPPED
+    assert said.endswith("surefoot train --resume runs/digits-1")
+
+
+def test_a_run_that_fails_before_anything_is_saved_leaves_no_folder(surefoot, tmp_path, monkeypatch):
+    def fails(self):
+        raise ValueError("no suggestion")
+
+    monkeypatch.setattr(Experiment, "find_lr", fails)
+    code, said = surefoot("train", "digits")
+    assert (code, said.endswith("Error: no suggestion")) == (1, True)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_long_path_is_shown_whole(surefoot, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    out = "a-folder-with-a-name" * 5
+    _, said = surefoot("train", "digits", *SHORT, "--lr", "0.003", "--out", out)
+    assert f"{out}/digits-1/" in said.replace(" ", "")
+
+
+def test_the_checkpoint_itself_may_be_named(surefoot):
+    surefoot("train", "digits", *SHORT, "--lr", "0.003")
+    code, said = surefoot("train", "--resume", "runs/digits-1/checkpoint.safetensors")
+    assert (code, "Validation accuracy" in said) == (0, True)

@@ -52,3 +52,13 @@ def test_another_signature_is_refused_by_name(update):
         TypeError, match=rf"rule {update.__name__}\(.*write it as \(param, grad, <buffers>, /"
     ):
         rule(update)
+
+
+@pytest.mark.parametrize("returned", [lambda p, b: p, lambda p, b: (p,), lambda p, b: (p, b, b)])
+def test_a_rule_that_does_not_return_all_it_took_is_named(returned):
+    @rule
+    def forgetful(param, grad, momentum_buffer, /, lr):
+        return returned(param - lr * grad, momentum_buffer)
+
+    with pytest.raises(TypeError, match=r"forgetful must return a tuple of 2: param, momentum_buffer"):
+        forgetful(1.0, 0.5, 0.0, 0.1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 from trainings import Augmented, bits, dataset, everything, generators, loader, loss, net, seed
 
 import surefoot as optim
@@ -548,3 +548,27 @@ def test_a_run_can_be_borrowed_in_the_middle_of_its_loop_and_twice() -> None:
             go(run, 3)
     assert seen == records
     assert whole(run) == end
+
+
+def test_persistent_workers_draw_the_same_order_after_a_resume(tmp_path: Path) -> None:
+    def build() -> Run:
+        torch.manual_seed(3)
+        model = nn.Linear(2, 1)
+        data = TensorDataset(torch.arange(16.0).reshape(8, 2))
+        loader = DataLoader(data, batch_size=2, shuffle=True, num_workers=1, persistent_workers=True)
+        return Run(model, optim.SGD(model.parameters(), lr=1e-3), loader, lambda m, batch: m(batch[0]).mean())
+
+    whole_run, stopped = build(), build()
+    torch.manual_seed(5)
+    for _ in train(whole_run, epochs=3):
+        pass
+    torch.manual_seed(5)
+    for record in train(stopped, epochs=3):
+        if record.step == 6:  # in the second pass
+            stopped.save(tmp_path / "checkpoint")
+            break
+    resumed = build()
+    resumed.resume(tmp_path / "checkpoint")
+    for _ in train(resumed, epochs=3):
+        pass
+    torch.testing.assert_close(resumed.model.state_dict(), whole_run.model.state_dict(), rtol=0, atol=0)

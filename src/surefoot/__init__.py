@@ -16,11 +16,11 @@ from torch.optim import (
     RMSprop,
     Rprop,
     SparseAdam,
-    swa_utils,
     swap_in_optimizer_params_and_state,
 )
 
-from surefoot import curves, lr_scheduler
+from surefoot import curves, lr_scheduler, swa_utils
+from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
 from surefoot.lr_finder import LRFinder
 from surefoot.optimizers import SGD, Adam, AdamW, NAdam, RAdam
 from surefoot.rule import Rule, rule
@@ -39,7 +39,6 @@ TORCHS_OWN = (
     "RMSprop",
     "Rprop",
     "SparseAdam",
-    "swa_utils",
     "swap_in_optimizer_params_and_state",
 )
 """Names that are torch's, not ours."""
@@ -67,6 +66,8 @@ __all__ = [
     "Rule",
     "Run",
     "SparseAdam",
+    "TrainDataLoaderIter",
+    "ValDataLoaderIter",
     "curves",
     "lr_scheduler",
     "rule",

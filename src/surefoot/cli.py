@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -62,11 +64,11 @@ def train(
 
     Example: `surefoot train digits --optimizer radam --epochs 20`
     """
-    given = [name for name in ("task", *asdict(DEFAULTS)) if _typed(context, name)]
+    given = [name for name in asdict(DEFAULTS) if _typed(context, name)]
     if resume is not None:
         if given:
             _usage_error(f"--resume keeps the settings of the run: leave out {', '.join(given)}.")
-        _train(Experiment.resume(resume if resume.exists() else out / resume))
+        _train(Experiment.resume(_run_folder(resume, out)))
         return
     if task is None:
         _usage_error(f"Name what to train. {_choice(TASKS)}")
@@ -75,6 +77,13 @@ def train(
     except ValueError as error:
         _usage_error(str(error))
     _train(Experiment.start(settings, out))
+
+
+def _run_folder(resume: Path, out: Path) -> Path:
+    """The folder meant: as it stands, the one of a file in it, or by its name in the folder of runs."""
+    if os.path.isfile(resume):
+        return resume.parent
+    return resume if os.path.isdir(resume) else out / resume
 
 
 def _typed(context: typer.Context, name: str) -> bool:
@@ -96,36 +105,41 @@ def _rate(text: str) -> float | None:
 
 
 def _train(experiment: Experiment) -> None:
+    try:
+        _find_train_report(experiment)
+    except KeyboardInterrupt:
+        if experiment.checkpoint.exists():
+            _say_how_to_go_on(experiment, "Interrupted. What was saved last is kept; go on with:")
+        else:
+            console.print("Interrupted before anything was saved: there is nothing to resume.")
+        raise typer.Exit(STOPPED) from None
+    finally:
+        with suppress(OSError):
+            experiment.folder.rmdir()  # if it is empty
+
+
+def _find_train_report(experiment: Experiment) -> None:
     console.print(f"[bold]{escape(str(experiment.folder))}[/]: {escape(experiment.task.description)}")
     if experiment.settings.lr is None:
-        _find_lr(experiment)
+        lr = experiment.find_lr()
+        console.print(f"Range test: learning rate [bold]{lr:.2e}[/], where the loss falls fastest")
     with stop_on_signal() as stopped, _progress() as progress:
-        bar = progress.add_task(
-            "Training", total=experiment.total_steps, completed=len(experiment.rows), loss=math.nan
-        )
+        total, done = experiment.total_steps, len(experiment.rows)
+        bar = progress.add_task("Training", total=total, completed=done, loss=math.nan)
         for row in experiment.train(stopped):
             progress.update(bar, completed=row.step, loss=row.loss)
             if row.val_loss is not None:
                 progress.console.print(_line(row, experiment.settings.epochs))
     if not experiment.finished:
-        console.print(f"Stopped and saved after step {experiment.rows[-1].step}. Go on with:")
-        console.print(
-            f"  surefoot train --resume {shlex.quote(str(experiment.folder))}", style="bold", soft_wrap=True
-        )
+        _say_how_to_go_on(experiment, f"Stopped and saved after step {experiment.rows[-1].step}. Go on with:")
         raise typer.Exit(STOPPED)
     _summary(experiment, experiment.report())
 
 
-def _find_lr(experiment: Experiment) -> None:
-    try:
-        lr = experiment.find_lr()
-    except BaseException as error:
-        experiment.folder.rmdir()  # nothing is in it yet
-        if isinstance(error, KeyboardInterrupt):
-            console.print("Stopped in the range test: nothing was trained, nothing is left to resume.")
-            raise typer.Exit(STOPPED) from None
-        raise
-    console.print(f"Range test: learning rate [bold]{lr:.2e}[/], where the loss falls fastest")
+def _say_how_to_go_on(experiment: Experiment, sentence: str) -> None:
+    console.print(sentence)
+    command = f"  surefoot train --resume {shlex.quote(str(experiment.folder))}"
+    console.print(command, style="bold", soft_wrap=True, markup=False)
 
 
 def _progress() -> Progress:
@@ -152,9 +166,9 @@ def _summary(experiment: Experiment, files: list[Path]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("Validation accuracy", f"[bold]{last.val_accuracy:.2%}[/]")
     table.add_row("Training time", f"{experiment.seconds:.1f} s")
-    table.add_row("Files", escape(f"{experiment.folder}/"))
-    for path in files:
-        table.add_row("", f"  {escape(path.name)}")
+    table.add_row("Files", ", ".join(escape(path.name) for path in files))
+    table.add_row("In", escape(f"{experiment.folder}/"))
+    table.columns[1].overflow = "fold"  # a path that is cut cannot be opened
     console.print()
     console.print(table)
 
@@ -164,5 +178,7 @@ def main() -> None:
     try:
         app()
     except (ArithmeticError, ImportError, OSError, ValueError) as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escape(str(error))}")
+        Console(stderr=True, highlight=False).print(
+            f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True
+        )
         sys.exit(1)

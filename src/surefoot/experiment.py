@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from surefoot import lr_scheduler, optimizers, plots, report
+from surefoot import checkpoint, lr_scheduler, optimizers, plots, report
 from surefoot.checkpoint import CheckpointError
 from surefoot.lr_finder import LRFinder
 from surefoot.run import Run
@@ -43,6 +44,8 @@ SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, float, int], Any]] = {
     "plateau": lambda o, lr, steps: lr_scheduler.ReduceLROnPlateau(o, factor=0.5, patience=1),
     "constant": lambda o, lr, steps: None,
 }
+
+CHECKPOINT = "checkpoint.safetensors"
 
 GROUPS = ("weights", "biases_norms")
 
@@ -81,8 +84,8 @@ class Settings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}: it must be at least 0.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: it must be at least 0 and below 2**63.")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr is {self.lr}: it must be 'auto', or positive and finite.")
 
@@ -139,16 +142,17 @@ class Experiment:
     @classmethod
     def start(cls, settings: Settings, out: Path) -> Experiment:
         """A new run in a folder of its own, ``out/<task>-<n>``."""
+        if out.exists() and not out.is_dir():
+            raise NotADirectoryError(f"out is {str(out)!r}, which is a file: name a folder for the runs")
+        experiment = cls(settings, out)
         out.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
-            folder = out / f"{settings.task}-{number}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                number += 1
-            else:
-                return cls(settings, folder)
+        number = 0
+        while experiment.folder == out:
+            number += 1
+            with suppress(FileExistsError):
+                (out / f"{settings.task}-{number}").mkdir()
+                experiment.folder = out / f"{settings.task}-{number}"
+        return experiment
 
     @classmethod
     def resume(cls, folder: Path) -> Experiment:
@@ -157,15 +161,14 @@ class Experiment:
         Raises:
             CheckpointError: There is none, or it cannot be read.
         """
-        from surefoot import checkpoint
-
-        path = folder / "checkpoint.safetensors"
-        extra = checkpoint.load(path)["extra"]
+        path = folder / CHECKPOINT
+        saved = checkpoint.load(path)
         try:
+            extra = saved["extra"]
             experiment = cls(Settings(**extra["settings"]), folder)
             experiment.rows = [Row.from_numbers(row) for row in extra["rows"].tolist()]
             experiment.lr_range, experiment.seconds = extra["lr_range"], extra["seconds"]
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} was not written by surefoot train: {error}") from error
         experiment._build_run().resume(path)
         return experiment
@@ -173,7 +176,7 @@ class Experiment:
     @property
     def checkpoint(self) -> Path:
         """The file that training resumes from."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     @property
     def finished(self) -> bool:
@@ -209,15 +212,17 @@ class Experiment:
         """Train to the end, or until ``stopped()``; saved after every pass and when stopped.
 
         Raises:
-            ArithmeticError: The loss is not finite; the last saved checkpoint stays.
+            ArithmeticError: The loss is not finite; the table of metrics is written, and a checkpoint
+                saved before stays.
         """
         run = self.run or self._build_run()
         started = time.monotonic() - self.seconds
         for record in train(run, self.settings.epochs):
             if not math.isfinite(record.loss):
+                self._write_metrics()
                 raise ArithmeticError(
                     f"the loss is {record.loss} at step {record.step}, lr {record.lr[0]:.2g}: training diverged. "
-                    f"Start again with a lower rate, such as --lr {record.lr[0] / 10:.1g}."
+                    f"Start again with a lower rate, such as --lr {(self.settings.lr or 0) / 10:.1g}."
                 )
             row = Row(record.step, record.epoch, record.loss, record.lr)
             if record.last_of_pass:
@@ -240,6 +245,9 @@ class Experiment:
         rows = torch.tensor([row.numbers() for row in self.rows], dtype=torch.float64)
         settings, seconds = asdict(self.settings), self.seconds
         self.run.save(self.checkpoint, settings=settings, rows=rows, lr_range=self.lr_range, seconds=seconds)
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         names = [field.name for field in fields(Row)]

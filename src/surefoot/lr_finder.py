@@ -83,6 +83,9 @@ class LRFinder:
             raise TypeError(f"optimizer is a {type(optimizer).__name__}: pass the optimizer of the model")
         if not callable(criterion):
             raise TypeError(f"criterion={criterion!r} cannot be called: pass a loss of (outputs, labels)")
+        known = {id(p) for p in model.parameters()}
+        if not any(id(p) in known for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError("optimizer has no parameter of model: build it with model.parameters()")
         self.model, self.optimizer, self.criterion = model, optimizer, criterion
         self._check_for_scheduler()
         if amp_backend not in (None, "torch"):

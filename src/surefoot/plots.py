@@ -47,7 +47,7 @@ def lr_range(
         log_lr: Logarithmic axis.
         ax: Draw here instead of in a new figure.
     """
-    ax = _dress(ax or figure(), "Learning rate", "Loss")
+    ax = _dress(figure() if ax is None else ax, "Learning rate", "Loss")
     if log_lr:
         ax.set_xscale("log")
     ax.plot(lrs, losses, color=INK, linewidth=2, marker=_dot(losses))
@@ -76,7 +76,7 @@ def schedule(lrs: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> A
         lrs: For each group's name its learning rate at every step. Equal ones are drawn once.
         ax: Draw here instead of in a new figure.
     """
-    ax = _dress(ax or figure(), "Step", "Learning rate")
+    ax = _dress(figure() if ax is None else ax, "Step", "Learning rate")
     merged: dict[tuple[float, ...], list[str]] = {}
     for name, values in lrs.items():
         merged.setdefault(tuple(values), []).append(name)
@@ -111,7 +111,7 @@ def loss(train: Sequence[float], validation: Mapping[int, float], *, ax: Axes | 
         validation: Held-out loss by step; may be empty.
         ax: Draw here instead of in a new figure.
     """
-    ax = _dress(ax or figure(), "Step", "Loss")
+    ax = _dress(figure() if ax is None else ax, "Step", "Loss")
     steps = range(1, len(train) + 1)
     ax.plot(steps, train, color=FAINT, linewidth=0.8, marker=_dot(train), label="training, each batch")
     log = all(value > 0 for value in (*train, *validation.values()))

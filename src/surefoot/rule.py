@@ -44,8 +44,18 @@ class Rule:
     scalars: tuple[str, ...]
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
-        """Apply the update to anything that does arithmetic: tensors, in the eager executor."""
-        return self.update(*args)
+        """Apply the update to anything that does arithmetic: tensors, in the eager executor.
+
+        Raises:
+            TypeError: The function does not return the parameter and each buffer.
+        """
+        result = self.update(*args)
+        if not isinstance(result, tuple) or len(result) != 1 + len(self.buffers):
+            raise TypeError(
+                f"rule {self.update.__qualname__} must return a tuple of {1 + len(self.buffers)}: "
+                f"{', '.join(('param', *self.buffers))}"
+            )
+        return result
 
 
 def rule(update: Callable[..., tuple[Any, ...]]) -> Rule:

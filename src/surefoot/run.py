@@ -75,6 +75,12 @@ class Run:
         now = rng.get_state(self.loader)
         if self.batch == 0:
             self._pass_start = now
+        if (
+            getattr(self.loader, "persistent_workers", False)
+            and self.loader._iterator is None
+            and self.epoch > 0
+        ):
+            iter(self.loader)  # the first pass of such a loader draws a number more than those after it
         rng.set_state(self._pass_start or now, self.loader)
         batches = iter(self.loader)
         if self.batch > 0:  # draw the same order again, go past what was trained on, and be where we were
@@ -88,7 +94,8 @@ class Run:
         yield from batches
         if self.batch == 0:
             raise ValueError(
-                "loader gave no batch: its dataset is empty, or smaller than a batch with drop_last=True"
+                "loader gave no batch: its dataset is empty or smaller than a batch with drop_last=True, or it "
+                "cannot be read a second time"
             )
         self.epoch, self.batch = self.epoch + 1, 0
 

@@ -55,6 +55,8 @@ class Snapshot:
     ) -> None:
         self._optimizer, self._loaders, self._scaler = optimizer, loaders, scaler
         self._rng = rng.get_state(*loaders)
+        # A loader with persistent workers draws a number more in its first pass.
+        self._unread = [loader for loader in loaders if getattr(loader, "_iterator", self) is None]
         self._modes = [(module, module.training) for module in model.modules()]
         optimized = (p for group in optimizer.param_groups for p in group["params"])
         params = list({id(p): p for p in (*model.parameters(), *optimized)}.values())
@@ -114,6 +116,8 @@ class Snapshot:
             self._scaler.load_state_dict(self._scaler_state)
             if self._unscaled is not None:
                 self._scaler._per_optimizer_states = deepcopy(self._unscaled)
+        for loader in self._unread:
+            loader._iterator = None
         rng.set_state(self._rng, *self._loaders)
 
 

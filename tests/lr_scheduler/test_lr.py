@@ -200,3 +200,24 @@ def test_halving_goes_on_for_ever():
     scheduler = ours.CyclicLR(make_optimizer(surefoot), 0.1, 0.2, step_size_up=1, mode="triangular2")
     *_, last = run(scheduler, 2400)
     assert [lr for lr, _ in last] == [0.1, 0.1]
+
+
+class Decay:
+    """A callable with something to remember."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate**step
+
+
+def test_what_a_callable_object_holds_is_saved_as_torch_saves_it():
+    def build(library, rate):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        return library.LambdaLR(optimizer, Decay(rate))
+
+    for source, target in ((ours, ours), (ours, torch.optim.lr_scheduler), (torch.optim.lr_scheduler, ours)):
+        scheduler = build(target, 0.9)
+        scheduler.load_state_dict(build(source, 0.5).state_dict())
+        assert scheduler.lr_lambdas[0].rate == 0.5

@@ -38,6 +38,7 @@ class Scheduler(LRScheduler):
     """
 
     base_lrs: list[float]  # type: ignore[assignment]
+    _warned = False
 
     def __init__(
         self,
@@ -76,7 +77,10 @@ class Scheduler(LRScheduler):
                 UserWarning,
                 stacklevel=2,
             )
-        if epoch is None and self._edited():
+        if epoch is None and not self._warned and self._edited():
+            self._warned = (
+                True  # the rates in the text differ each time, so that Python would not see the repeat
+            )
             warnings.warn(
                 f"lr is {[float(lr) for lr in self._group_lrs()]}, {type(self).__name__} had set "
                 f"{[float(lr) for lr in self._last_lr]}: the edit is lost, because lr is a function of the step. Build "
@@ -148,7 +152,7 @@ class Scheduler(LRScheduler):
         """Go to where a :meth:`state_dict` was, and set the optimizer's values to match.
 
         Raises:
-                ValueError: It is of another number of groups, or of something else.
+            ValueError: It is of another number of groups, or of something else.
         """
         missing = {"base_lrs", "last_epoch", "_step_count"} - state_dict.keys()
         if missing:

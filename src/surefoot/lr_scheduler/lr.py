@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any, Literal
 
 import torch
@@ -71,7 +72,18 @@ class LambdaLR(Scheduler):
         return [curve.factor for curve in self.group_curves("lr") if isinstance(curve, Function)]
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "lr_lambdas": [None] * len(self.lr_lambdas)}  # as torch expects
+        """As of every scheduler; what a callable object holds is kept too, as torch keeps it, functions are not."""
+        held = [
+            None if isinstance(f, FunctionType) else getattr(f, "__dict__", None) for f in self.lr_lambdas
+        ]
+        objects = [None if attributes is None else dict(attributes) for attributes in held]
+        return {**super().state_dict(), "lr_lambdas": objects}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for function, attributes in zip(self.lr_lambdas, state_dict.get("lr_lambdas", ()), strict=False):
+            if attributes is not None:
+                vars(function).update(attributes)
+        super().load_state_dict(state_dict)
 
 
 class StepLR(Scheduler):

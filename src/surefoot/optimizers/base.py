@@ -65,6 +65,10 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(self, params: ParamsT, defaults: Group, *, executor: str | None = None) -> None:
         if isinstance(params, Tensor):
             raise TypeError("params is a single tensor: pass a list, as in [tensor] or model.parameters()")
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"params is a {type(params).__name__}: pass model.parameters(), or a list of tensors"
+            )
         entries: list[Any] = list(params)
         if not entries:
             raise ValueError(
@@ -183,6 +187,10 @@ class Optimizer(torch.optim.Optimizer):
             name, param = entry if pair else (f"params[{i}]", entry)
             if not isinstance(param, Tensor):
                 raise TypeError(f"{name} is a {type(param).__name__}: an optimizer takes tensors")
+            if not (param.is_floating_point() or param.is_complex()):
+                raise TypeError(
+                    f"{name} is of {param.dtype}: an optimizer takes floating point or complex tensors"
+                )
             if param in taken:
                 raise ValueError(
                     f"{name} of shape {tuple(param.shape)} is in {taken[param]} already: "
@@ -218,6 +226,10 @@ class Optimizer(torch.optim.Optimizer):
             ValueError: Groups or shapes differ, or the state is another optimizer's; the message
                 names the parameter.
         """
+        if not isinstance(state_dict, dict):
+            raise TypeError(
+                f"state_dict is a {type(state_dict).__name__}: pass what optimizer.state_dict() returned"
+            )
         state_dict = state_dict.copy()
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict
@@ -231,8 +243,6 @@ class Optimizer(torch.optim.Optimizer):
                 "build it with the same groups in the same order"
             )
         groups = [self._adopt_group(*pair) for pair in zip(self.param_groups, saved_groups, strict=True)]
-        for group in groups:
-            self._check_hyperparameters(group)
         saved_ids = chain.from_iterable(group["params"] for group in saved_groups)
         params = dict(zip(saved_ids, _labelled(self.param_groups, groups), strict=True))
         state: defaultdict[Any, Any] = defaultdict(dict)
