@@ -79,6 +79,7 @@ def _plain(tensor: Tensor) -> bool:
         and tensor.device.type == "cpu"
         and tensor.layout == torch.strided
         and not tensor.is_neg()
+        and not tensor.is_inference()  # it has no version to count up
     )
 
 

@@ -67,7 +67,7 @@ class Adam(Optimizer):
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
         decoupled_weight_decay: Decay the weight itself, as AdamW does.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     State: ``step`` (a 0-dim tensor), ``exp_avg``, ``exp_avg_sq`` and with ``amsgrad``
     ``max_exp_avg_sq``, of the parameter's shape and dtype.
@@ -155,7 +155,7 @@ class AdamW(Adam):
         capturable: Keep the count on the parameter's device and read no number back to the host.
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     State: as :class:`Adam`.
 
