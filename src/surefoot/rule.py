@@ -28,7 +28,7 @@ from typing import Any
 __all__ = ["Rule", "rule"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity: they are keys of caches
 class Rule:
     """An elementwise update and what its signature says about it.
 

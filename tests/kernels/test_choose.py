@@ -1,17 +1,16 @@
 import pytest
 
-from surefoot.kernels import choose, eager
+from surefoot.kernels import choose, cpu, eager
 
 
-def test_eager_is_there_by_name_and_when_nothing_is_asked_for():
+def test_executors_are_there_by_name_and_the_cpus_when_nothing_is_asked_for():
     assert choose("eager") == ("eager", eager.run)
-    name, run = choose(None)
-    assert choose(name) == (name, run)
+    assert choose("cpu") == choose(None) == ("cpu", cpu.run)
 
 
 @pytest.mark.parametrize("name", ["warp", "Eager"])
 def test_an_unknown_executor_is_named(name):
     with pytest.raises(
-        ValueError, match=rf"executor='{name}' does not exist: choose from \['eager'.*\] or None"
+        ValueError, match=rf"executor='{name}' does not exist: choose from \['cpu', 'eager'.*\] or None"
     ):
         choose(name)

@@ -138,7 +138,7 @@ def test_foreach_and_fused_exclude_each_other(case):
 
 @every_class
 def test_an_unknown_executor_is_named_with_those_there_are(case):
-    with pytest.raises(ValueError, match=r"executor='warp' does not exist: choose from \['eager'"):
+    with pytest.raises(ValueError, match=r"executor='warp' does not exist: choose from \['cpu', 'eager'"):
         case.ours(parameters(), executor="warp")
 
 

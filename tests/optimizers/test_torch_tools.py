@@ -210,7 +210,7 @@ def test_nothing_is_left_for_the_garbage_collector(case):
 @every_class
 def test_repr_is_torchs_with_the_executor(case):
     ours, torchs = (str(build(parameters())) for build in (case.ours, case.torchs))
-    assert ours == torchs[:-1] + "Executor: eager\n)"
+    assert ours == torchs[:-1] + "Executor: cpu\n)"
 
 
 # ---- groups, names, zero_grad ----

@@ -26,7 +26,7 @@ def adam(
     beta2,
     weight2,
     step_size,
-    bias2,
+    unbias2,
     eps,
 ):
     param = decay * param
@@ -38,7 +38,7 @@ def adam(
     if max_exp_avg_sq is not None:
         max_exp_avg_sq = maximum(max_exp_avg_sq, exp_avg_sq)
         second_moment = max_exp_avg_sq
-    param = param - step_size * exp_avg / (sqrt(second_moment) / bias2 + eps)
+    param = param - step_size * exp_avg / (sqrt(second_moment) * unbias2 + eps)
     return param, exp_avg, exp_avg_sq, max_exp_avg_sq
 
 
@@ -67,7 +67,7 @@ class Adam(Optimizer):
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
         decoupled_weight_decay: Decay the weight itself, as AdamW does.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     State: ``step`` (a 0-dim tensor), ``exp_avg``, ``exp_avg_sq`` and with ``amsgrad``
     ``max_exp_avg_sq``, of the parameter's shape and dtype.
@@ -131,7 +131,7 @@ class Adam(Optimizer):
             "beta2": beta2,
             "weight2": 1 - beta2,
             "step_size": hyper["lr"] / (1 - beta1**step),
-            "bias2": (1 - beta2**step) ** 0.5,
+            "unbias2": (1 - beta2**step) ** -0.5,
             "eps": hyper["eps"],
         }
 
@@ -155,7 +155,7 @@ class AdamW(Adam):
         capturable: Keep the count on the parameter's device and read no number back to the host.
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     State: as :class:`Adam`.
 

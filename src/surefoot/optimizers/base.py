@@ -50,7 +50,7 @@ class Optimizer(torch.optim.Optimizer):
             dicts with key ``"params"`` and the group's own hyperparameters. They are copied, not
             written to.
         defaults: Hyperparameters of groups that do not set their own.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     Raises:
         ValueError: ``params`` is empty, holds a parameter in two groups or a non-leaf; a

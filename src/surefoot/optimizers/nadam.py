@@ -14,14 +14,14 @@ __all__ = ["NAdam"]
 
 @rule
 def nadam(
-    param, grad, exp_avg, exp_avg_sq, /, decay, l2, weight1, beta2, weight2, grad_size, avg_size, bias2, eps
+    param, grad, exp_avg, exp_avg_sq, /, decay, l2, weight1, beta2, weight2, grad_size, avg_size, unbias2, eps
 ):
     param = decay * param
     if l2 is not None:
         grad = grad + l2 * param
     exp_avg = exp_avg + weight1 * (grad - exp_avg)
     exp_avg_sq = beta2 * exp_avg_sq + weight2 * grad * grad
-    param = param - (grad_size * grad + avg_size * exp_avg) / (sqrt(exp_avg_sq) / bias2 + eps)
+    param = param - (grad_size * grad + avg_size * exp_avg) / (sqrt(exp_avg_sq) * unbias2 + eps)
     return param, exp_avg, exp_avg_sq
 
 
@@ -49,7 +49,7 @@ class NAdam(Optimizer):
         maximize: Ascend instead.
         capturable: Keep the count on the parameter's device and read no number back to the host.
         differentiable: Let autograd differentiate through ``step``.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     State: ``step`` and ``mu_product`` (0-dim tensors), ``exp_avg`` and ``exp_avg_sq``, of the
     parameter's shape and dtype.
@@ -114,6 +114,6 @@ class NAdam(Optimizer):
             "weight2": 1 - beta2,
             "grad_size": hyper["lr"] * (1 - mu) / (1 - mu_product),
             "avg_size": hyper["lr"] * mu_next / (1 - mu_product * mu_next),
-            "bias2": (1 - beta2**step) ** 0.5,
+            "unbias2": (1 - beta2**step) ** -0.5,
             "eps": hyper["eps"],
         }

@@ -51,7 +51,7 @@ class RAdam(Optimizer):
         maximize: Ascend instead.
         capturable: Keep the count on the parameter's device and read no number back to the host.
         differentiable: Let autograd differentiate through ``step``.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     State: ``step`` (a 0-dim tensor), ``exp_avg`` and ``exp_avg_sq``, of the parameter's shape and
     dtype.

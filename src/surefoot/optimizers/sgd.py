@@ -46,7 +46,7 @@ class SGD(Optimizer):
         foreach: Accepted as in torch; execution is ``executor``'s to choose.
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
-        executor: ``"eager"``, or None for the best there is.
+        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
 
     State: ``momentum_buffer``, of the parameter's shape and dtype, with momentum only.
     Sparse gradients are taken; without momentum and decay only the touched rows are visited.
