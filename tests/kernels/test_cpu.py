@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, CLASSES, every_class
+from child import step_and_send
 from walk import copies, gradients, parameters, tensors_of, walk
 
 import surefoot
@@ -229,24 +230,14 @@ def test_two_optimizers_in_two_threads(threads):
         assert_same_bits(ends[key], ends[0])
 
 
-def _step_and_send(queue):
-    # Together enough for two threads, each small enough for torch not to use its own, which do not survive
-    # a fork.
-    weights = [torch.full((20_000,), 1.0, requires_grad=True) for _ in range(5)]
-    for weight in weights:
-        weight.grad = torch.full((20_000,), 0.5)
-    surefoot.AdamW(weights).step()
-    queue.put([weight[::1000].tolist() for weight in weights])
-
-
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_process_steps_like_its_parent(method, threads):
     threads(2)
     context = multiprocessing.get_context(method)
     queue = context.SimpleQueue()
-    _step_and_send(queue)
-    child = context.Process(target=_step_and_send, args=(queue,))
+    step_and_send(queue)
+    child = context.Process(target=step_and_send, args=(queue,))
     child.start()
     child.join(60)
     if child.exitcode is None:
