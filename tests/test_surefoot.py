@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -98,3 +99,15 @@ def test_importing_leaves_torch_as_it_was():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["True"] * 4
+
+
+def test_what_is_still_torchs_is_listed_in_the_docs():
+    page = (Path(__file__).parents[1] / "docs" / "coming-from-torch.md").read_text(encoding="utf-8")
+    section = page.split("## Still torch's own")[1].split("##")[0]
+    listed = set(re.findall(r"`(\w+)`", section))
+    assert {*surefoot.TORCHS_OWN, *surefoot.lr_scheduler.TORCHS_OWN, "swa_utils"} <= listed
+    ours = {*surefoot.__all__, *surefoot.lr_scheduler.__all__} - listed
+    assert not any(
+        hasattr(torch.optim, name) and getattr(surefoot, name, None) is getattr(torch.optim, name)
+        for name in ours
+    )
