@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ import torch
 
 from surefoot import checkpoint, lr_scheduler, optimizers, plots, report
 from surefoot.checkpoint import CheckpointError
+from surefoot.files import write_text
 from surefoot.lr_finder import LRFinder
 from surefoot.run import Run
 from surefoot.tasks import TASKS
@@ -253,7 +253,7 @@ class Experiment:
         names = [field.name for field in fields(Row)]
         table.writerow([*names[:3], *(f"lr_{group}" for group in GROUPS), *names[4:]])
         table.writerows([*row[:3], *row[3], *row[4:]] for row in map(astuple, self.rows))
-        _replace(self.folder / "metrics.csv", text.getvalue())
+        write_text(self.folder / "metrics.csv", text.getvalue())
 
     def report(self) -> list[Path]:
         """Draw the pictures and write the page; returns the files.
@@ -280,7 +280,7 @@ class Experiment:
             settings={**asdict(self.settings), "torch": torch.__version__},
             pictures=files,
         )
-        _replace(self.folder / "report.html", page)
+        write_text(self.folder / "report.html", page)
         return [self.checkpoint, self.folder / "metrics.csv", *files, self.folder / "report.html"]
 
     @property
@@ -291,13 +291,3 @@ class Experiment:
             f"{last.val_accuracy:.2%} of the held-out images are right after {last.epoch} epochs "
             f"and {self.seconds:.1f} s of training."
         )
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

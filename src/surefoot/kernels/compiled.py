@@ -10,7 +10,6 @@ import shutil
 import stat
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from surefoot.files import write_text
 from surefoot.kernels.source import Layout, UnsupportedRuleError, kernel_source
 from surefoot.rule import Rule
 
@@ -66,14 +66,8 @@ def _compiled(source: str, numba_version: str) -> Kernel:
 
 
 def _write(path: Path, source: str) -> None:
-    if path.is_file() and path.read_bytes() == source.encode():
-        return
-    beside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        beside.write_text(source, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    if not path.is_file() or path.read_bytes() != source.encode():
+        write_text(path, source)
 
 
 def _load(path: Path) -> Kernel:

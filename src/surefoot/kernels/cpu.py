@@ -40,17 +40,16 @@ DTYPES = {getattr(torch, name): name for name in SIZES}
 
 def run(rule: Rule, table: Iterable[Row]) -> None:
     """Update every row of ``table`` in place by ``rule``; what has no kernel goes to the eager executor."""
-    lanes: dict[Layout, list[Row]] = {}
+    lanes: dict[Kernel, list[Row]] = {}
     for row in table:
         layout = _layout(row)
-        if layout is None or kernel(rule, layout)[0] is None:
+        compiled = None if layout is None else kernel(rule, layout)[0]
+        if compiled is None:
             eager.run(rule, [row])
         elif row.param.numel():
-            lanes.setdefault(layout, []).append(row)
-    for layout, rows in lanes.items():
-        compiled, _ = kernel(rule, layout)
-        if compiled is not None:
-            _launch(compiled, rows)
+            lanes.setdefault(compiled, []).append(row)
+    for compiled, rows in lanes.items():
+        _launch(compiled, rows)
 
 
 def _layout(row: Row) -> Layout | None:

@@ -1,0 +1,23 @@
+"""Small text files, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+__all__ = ["write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside ``path`` and rename: a reader finds the old text or the new, never a part.
+
+    Raises:
+        OSError: It cannot be written; what was at ``path`` is still there.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # this writer's alone
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
