@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from surefoot.kernels.choose import EXECUTORS
+from surefoot.kernels import eager
 
 os.environ["MPLBACKEND"] = "Agg"  # no screen
 settings.register_profile("surefoot", deadline=None)  # a busy machine is no failure
@@ -33,20 +33,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-class Executor:
-    """Notes what it is asked to run, and runs nothing."""
-
-    name = "noting"
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, rule, table):
-        self.calls.append((rule, list(table)))
-
-
 @pytest.fixture
-def executor(monkeypatch):
-    noting = Executor()
-    monkeypatch.setitem(EXECUTORS, noting.name, noting)
-    return noting
+def eager_rows(monkeypatch):
+    """What the eager executor was asked to run, a list for each step; nothing is run."""
+    calls = []
+    monkeypatch.setattr(eager, "run", lambda rule, rows, stats: calls.append((rule, list(rows))) or [])
+    return calls

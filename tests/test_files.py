@@ -2,24 +2,24 @@ import os
 
 import pytest
 
-from surefoot.files import write_text
+from surefoot.files import write
 
 
 def test_the_new_text_replaces_the_old(tmp_path):
     for text in ("old", "neu: \u00e4"):
-        write_text(tmp_path / "file", text)
+        write(tmp_path / "file", text)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "neu: \u00e4"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_write_that_fails_leaves_the_old_text_and_nothing_else(tmp_path, monkeypatch):
-    write_text(tmp_path / "file", "old")
+    write(tmp_path / "file", "old")
 
     def full(*paths):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space left"):
-        write_text(tmp_path / "file", "new")
+        write(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -18,7 +18,7 @@ import torch
 
 from surefoot import checkpoint, lr_scheduler, optimizers, plots, report
 from surefoot.checkpoint import CheckpointError
-from surefoot.files import write_text
+from surefoot.files import write
 from surefoot.lr_finder import LRFinder
 from surefoot.run import Run
 from surefoot.tasks import TASKS
@@ -253,7 +253,7 @@ class Experiment:
         names = [field.name for field in fields(Row)]
         table.writerow([*names[:3], *(f"lr_{group}" for group in GROUPS), *names[4:]])
         table.writerows([*row[:3], *row[3], *row[4:]] for row in map(astuple, self.rows))
-        write_text(self.folder / "metrics.csv", text.getvalue())
+        write(self.folder / "metrics.csv", text.getvalue())
 
     def report(self) -> list[Path]:
         """Draw the pictures and write the page; returns the files.
@@ -280,7 +280,7 @@ class Experiment:
             settings={**asdict(self.settings), "torch": torch.__version__},
             pictures=files,
         )
-        write_text(self.folder / "report.html", page)
+        write(self.folder / "report.html", page)
         return [self.checkpoint, self.folder / "metrics.csv", *files, self.folder / "report.html"]
 
     @property

@@ -1,4 +1,4 @@
-"""Small text files, written whole or not at all."""
+"""Small files, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 import secrets
 from pathlib import Path
 
-__all__ = ["write_text"]
+__all__ = ["write"]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write beside ``path`` and rename: a reader finds the old text or the new, never a part.
+def write(path: Path, content: str | bytes) -> None:
+    """Write beside ``path`` and rename: a reader finds the old content or the new, never a part.
 
     Raises:
         OSError: It cannot be written; what was at ``path`` is still there.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # this writer's alone
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

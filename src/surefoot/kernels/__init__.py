@@ -1,10 +1,25 @@
 """What runs a rule over tensors.
 
-An executor is a function ``(rule, table)``; a table is a list of rows, one for each tensor to
-update, of all groups together. :func:`choose` is the one place that says who serves what.
+:func:`choose` names the executor; :func:`layout` says of each parameter whether it has a kernel, and why if it
+has none. A :class:`Table` runs kernels over all parameters that have one, ``eager`` runs the rule on the others.
 """
 
+from surefoot.kernels import eager
 from surefoot.kernels.choose import choose
-from surefoot.kernels.table import Row
+from surefoot.kernels.cpu import CURRENT, MIXED, STALE, Table, layout, overlapping
+from surefoot.kernels.source import Layout
+from surefoot.kernels.table import Member, Row
 
-__all__ = ["Row", "choose"]
+__all__ = [
+    "CURRENT",
+    "MIXED",
+    "STALE",
+    "Layout",
+    "Member",
+    "Row",
+    "Table",
+    "choose",
+    "eager",
+    "layout",
+    "overlapping",
+]

@@ -1,92 +1,147 @@
-"""Kernels compiled from rules: written to a cache of the user's, compiled by Numba once, read back later."""
+"""Machine code: compiled by Numba once, kept in a folder of the user's, and loaded without Numba from then on."""
 
 from __future__ import annotations
 
-import atexit
+import ast
+import ctypes
 import hashlib
-import importlib.util
 import os
-import shutil
 import stat
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from surefoot.files import write_text
-from surefoot.kernels.source import Layout, UnsupportedRuleError, kernel_source
+from surefoot.files import write
+from surefoot.kernels.source import OPTIONS, Layout, UnsupportedRuleError, kernel_source, squares_source
 from surefoot.rule import Rule
 
-__all__ = ["Kernel", "kernel"]
+__all__ = ["Function", "kernel", "native", "squares"]
 
-Kernel = Callable[..., None]
-"""``kernel(pointers, scalars, which, chunks, first, last)``; see :func:`~surefoot.kernels.source.kernel_source`."""
+Function = Callable[..., Any]
+"""Compiled code: it takes integers, addresses among them, and leaves its results in memory."""
+
+HERE = Path(__file__).parent
 
 
 @cache
-def kernel(rule: Rule, layout: Layout) -> tuple[Kernel | None, str]:
+def kernel(rule: Rule, layout: Layout) -> tuple[Function | None, str]:
     """The kernel of a rule for one layout; or None, with the reason why there is none.
 
     A compiler or a disk that fails is warned about once.
     """
     try:
-        import numba
-    except ImportError:
-        return None, "Numba is not installed"
-    try:
         source = kernel_source(rule, layout)
     except UnsupportedRuleError as error:
         return None, f"rule {rule.update.__name__!r} cannot be compiled: {error}"
+    return _function(source, "run", f"rule {rule.update.__name__!r}", ctypes.CFUNCTYPE)
+
+
+@cache
+def squares(dtype: str) -> tuple[Function | None, str]:
+    """Looks at gradients of one dtype; see :func:`~surefoot.kernels.source.squares_source`."""
+    return _function(squares_source(dtype), "run", f"the norm of {dtype} gradients", ctypes.CFUNCTYPE)
+
+
+@cache
+def native(name: str) -> tuple[Function | None, str]:
+    """A function of :mod:`surefoot.kernels.native`. It runs with Python's lock held."""
+    source = (HERE / "native.py").read_text(encoding="utf-8")
+    return _function(source, name, f"native.{name}", ctypes.PYFUNCTYPE)
+
+
+def _function(source: str, name: str, what: str, prototype: Any) -> tuple[Function | None, str]:
     try:
-        return _compiled(source, numba.__version__), ""
+        return _load(_machine_code(source, name), name, _arity(source, name), prototype), ""
+    except ModuleNotFoundError as error:
+        return None, f"{error.name} is not installed"
     except Exception as error:  # whatever it is, the eager executor carries on
-        reason = f"rule {rule.update.__name__!r} could not be compiled ({type(error).__name__}: {error})"
+        reason = f"{what} could not be compiled ({type(error).__name__}: {error})"
         warnings.warn(f"{reason}; the eager executor carries on", RuntimeWarning, stacklevel=2)
         return None, reason
 
 
-def _compiled(source: str, numba_version: str) -> Kernel:
-    intrinsics = Path(__file__).with_name("intrinsics.py").read_bytes()
-    digest = hashlib.sha256(
-        b"\0".join([source.encode(), intrinsics, numba_version.encode(), sys.version.encode()])
+def _machine_code(source: str, name: str) -> bytes:
+    """The object file of a function: from the cache, if it is there as it was written."""
+    import llvmlite.binding as llvm
+
+    versions = [metadata.version("numba"), metadata.version("llvmlite"), sys.version]
+    machine = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    intrinsics = (HERE / "intrinsics.py").read_text(encoding="utf-8")
+    key = hashlib.sha256("\0".join([source, name, intrinsics, *versions, *machine]).encode()).digest()
+    folder = _folder()
+    path = folder and folder / f"{name}-{key.hex()[:24]}.o"
+    kept = path.read_bytes() if path and path.is_file() else b""
+    digest, code = kept[:32], kept[32:]
+    if digest != hashlib.sha256(key + code).digest():  # none, a damaged one, or one of another function
+        code = _compile(source, name)
+        if path:
+            try:
+                write(path, hashlib.sha256(key + code).digest() + code)
+            except OSError as error:
+                _warn_not_kept(error)
+    return code
+
+
+def _compile(source: str, name: str) -> bytes:
+    import llvmlite.binding as llvm
+    import numba
+
+    namespace: dict[str, Any] = {"__name__": f"surefoot.kernels.{name}"}
+    exec(compile(source, f"<surefoot {name}>", "exec"), namespace)
+    signature = numba.int64(*[numba.int64] * _arity(source, name))
+    dispatcher = numba.njit([signature], **OPTIONS)(namespace[name])
+    module = llvm.parse_assembly(dispatcher.inspect_llvm(dispatcher.signatures[0]))
+    (function,) = (f for f in module.functions if not f.is_declaration and f.linkage.name == "external")
+    function.name = name
+    code: bytes = _target_machine().emit_object(module)
+    return code
+
+
+def _load(code: bytes, name: str, arity: int, prototype: Any) -> Function:
+    import llvmlite.binding as llvm
+
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    # Numba's functions take two addresses more, for what they return and what they raise.
+    kind = prototype(ctypes.c_int32, *[ctypes.c_int64] * (2 + arity))
+    return partial(kind(engine.get_function_address(name)), *_unread)
+
+
+_engines: list[Any] = []  # the owners of all code that was loaded
+_unread_memory = (ctypes.c_int64 * 2)()
+_unread = [ctypes.addressof(_unread_memory), ctypes.addressof(_unread_memory) + 8]
+
+
+def _arity(source: str, name: str) -> int:
+    (function,) = (
+        node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name
     )
-    path = _folder() / f"surefoot_kernel_{digest.hexdigest()[:16]}.py"
-    _write(path, source)
-    try:
-        return _load(path)
-    except Exception:  # a damaged file, Numba's or ours: make everything of this kernel again
-        for stale in path.parent.glob(f"**/{path.stem}*"):
-            stale.unlink(missing_ok=True)
-        _write(path, source)
-        return _load(path)
+    return len(function.args.args)
 
 
-def _write(path: Path, source: str) -> None:
-    if not path.is_file() or path.read_bytes() != source.encode():
-        write_text(path, source)
+def _target_machine() -> Any:
+    import llvmlite.binding as llvm
 
-
-def _load(path: Path) -> Kernel:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot import {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # Numba looks it up by its name
-    spec.loader.exec_module(module)
-    run: Kernel = module.run
-    integers = torch.zeros((0, 3), dtype=torch.int64).numpy()
-    # No chunks: this compiles, or reads what was compiled, for the types of every later call.
-    run(integers, integers.astype("float64"), integers.reshape(0), integers, 0, 0)
-    return run
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        codemodel="jitdefault",
+    )
 
 
 @cache
-def _folder() -> Path:
-    """A folder of this user's alone: ``$SUREFOOT_CACHE``, or one in the user's cache, or one of this process."""
+def _folder() -> Path | None:
+    """A folder of this user's alone, ``$SUREFOOT_CACHE`` or one in the user's cache; None if there is none."""
     try:
         named, xdg = os.environ.get("SUREFOOT_CACHE"), os.environ.get("XDG_CACHE_HOME")
         user = Path(xdg) if xdg and os.path.isabs(xdg) else Path.home() / ".cache"
@@ -98,12 +153,15 @@ def _folder() -> Path:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"room?")
     except (OSError, RuntimeError) as error:
-        warnings.warn(
-            f"compiled kernels cannot be kept ({error}), so every process compiles them again: set "
-            "SUREFOOT_CACHE to a folder of your own",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        folder = Path(tempfile.mkdtemp(prefix="surefoot-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _warn_not_kept(error)
+        return None
     return folder
+
+
+def _warn_not_kept(error: Exception) -> None:
+    warnings.warn(
+        f"compiled kernels cannot be kept ({error}), so every process compiles them again: set "
+        "SUREFOOT_CACHE to a folder of your own",
+        RuntimeWarning,
+        stacklevel=2,
+    )

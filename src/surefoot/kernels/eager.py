@@ -15,16 +15,32 @@ from torch import Tensor
 from surefoot.kernels.table import Row
 from surefoot.rule import Rule
 
-__all__ = ["run"]
+__all__ = ["run", "squares"]
+
+Squares = tuple[float, float, float]
+"""Sums of squares of a parameter after its update, of the update, and of its gradient as it came."""
 
 
-def run(rule: Rule, table: Iterable[Row]) -> None:
-    """Update every row of ``table`` in place by ``rule``."""
-    for row in table:
+def run(rule: Rule, rows: Iterable[Row], stats: bool = False) -> list[Squares]:
+    """Update every row in place by ``rule``; with ``stats``, return the sums of squares of each."""
+    found = []
+    for row in rows:
+        before = row.param.detach().clone() if stats else None
         if row.grad.is_sparse:
             _update_touched_rows(rule, row)
         else:
             _update(rule, row)
+        if before is not None:
+            after = row.param.detach()
+            moved = after.to(_wide(after)) - before.to(_wide(after))
+            found.append((squares(after)[0], squares(moved)[0], squares(row.grad.detach())[0]))
+    return found
+
+
+def squares(tensor: Tensor) -> tuple[float, int]:
+    """The sum of squares, and how many elements are infinite or NaN."""
+    values = _real((tensor.coalesce().values() if tensor.is_sparse else tensor).resolve_conj())
+    return values.double().square().sum().item(), int(values.numel() - values.isfinite().sum().item())
 
 
 def _update(rule: Rule, row: Row) -> None:
@@ -32,8 +48,10 @@ def _update(rule: Rule, row: Row) -> None:
     targets = [None if t is None else _real(t) for t in (row.param, *row.buffers)]
     param, *buffers = (None if t is None else _load(t, wide) for t in targets)
     grad = _load(_real(row.grad.resolve_conj()), wide)
-    if row.grad_scale != 1:
-        grad = grad * row.grad_scale
+    if row.factor != 1:
+        grad = grad * row.factor
+    if row.bound is not None:
+        grad = grad.clamp(-row.bound, row.bound)
     for target, value in zip(targets, rule(param, grad, *buffers, *row.scalars), strict=True):
         if target is not None:
             target.copy_(value)
@@ -50,6 +68,10 @@ def _update_touched_rows(rule: Rule, row: Row) -> None:
 
 def _real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.complex128 if tensor.is_complex() else torch.float64
 
 
 def _load(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,6 @@
-"""What a generated kernel needs beyond Python: memory at an address, and numbers of 16 bits.
+"""What compiled code needs beyond Python: memory at an address, functions at an address, numbers of 16 bits.
 
-Imported only where Numba is, by the generated files.
+Imported only where Numba is, when something is compiled.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, import-untyped"
@@ -10,41 +10,52 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 __all__ = [
+    "call",
+    "fetch_add",
     "load_bfloat16",
     "load_float16",
+    "load_float32",
+    "load_float64",
+    "load_int64",
     "maximum",
-    "pointer_to",
+    "minimum",
+    "sign",
     "store_bfloat16",
     "store_float16",
+    "store_float32",
+    "store_float64",
+    "store_int64",
     "where",
 ]
 
-
-@intrinsic
-def pointer_to(typing_context, address, dtype):
-    """A pointer to numbers of ``dtype`` at an address."""
-    signature = types.CPointer(dtype.dtype)(address, dtype)
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return signature, generate
+INT16, INT32, INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
 
-def _cast(name, argument, result, build):
-    """An intrinsic of one argument that ``build`` writes in LLVM's language."""
+def _memory(stored, value, widen=None, narrow=None):
+    """``load(address, index)`` and ``store(address, index, value)`` for an array of ``stored`` at an address."""
 
-    def typer(typing_context, value):
+    def element(builder, address, index):
+        return builder.gep(builder.inttoptr(address, stored.as_pointer()), [index])
+
+    @intrinsic
+    def load(typing_context, address, index):
         def generate(context, builder, signature, arguments):
-            return build(builder, arguments[0])
+            bits = builder.load(element(builder, *arguments))
+            return widen(builder, bits) if widen else bits
 
-        return result(argument), generate
+        return value(types.int64, types.int64), generate
 
-    typer.__name__ = name
-    return intrinsic(typer)
+    @intrinsic
+    def store(typing_context, address, index, number):
+        def generate(context, builder, signature, arguments):
+            *place, new = arguments
+            builder.store(narrow(builder, new) if narrow else new, element(builder, *place))
+            return context.get_dummy_value()
 
+        return types.void(types.int64, types.int64, value), generate
 
-INT16, INT32, HALF, FLOAT = ir.IntType(16), ir.IntType(32), ir.HalfType(), ir.FloatType()
+    return load, store
 
 
 def _widen_bfloat16(builder, bits):
@@ -61,26 +72,68 @@ def _narrow_bfloat16(builder, value):
     return builder.trunc(builder.lshr(builder.select(is_nan, quiet, rounded), INT32(16)), INT16)
 
 
-load_bfloat16 = _cast("load_bfloat16", types.uint16, types.float32, _widen_bfloat16)
-store_bfloat16 = _cast("store_bfloat16", types.float32, types.uint16, _narrow_bfloat16)
-load_float16 = _cast(
-    "load_float16",
-    types.uint16,
-    types.float32,
-    lambda builder, bits: builder.fpext(builder.bitcast(bits, HALF), FLOAT),
-)
-store_float16 = _cast(
-    "store_float16",
-    types.float32,
-    types.uint16,
-    lambda builder, value: builder.bitcast(builder.fptrunc(value, HALF), INT16),
-)
+def _widen_float16(builder, bits):
+    return builder.fpext(bits, FLOAT)
+
+
+def _narrow_float16(builder, value):
+    return builder.fptrunc(value, HALF)
+
+
+load_int64, store_int64 = _memory(INT64, types.int64)
+load_float32, store_float32 = _memory(FLOAT, types.float32)
+load_float64, store_float64 = _memory(DOUBLE, types.float64)
+load_bfloat16, store_bfloat16 = _memory(INT16, types.float32, _widen_bfloat16, _narrow_bfloat16)
+load_float16, store_float16 = _memory(HALF, types.float32, _widen_float16, _narrow_float16)
+
+
+@intrinsic
+def call(typing_context, function, a, b, c, d):
+    """Call the C function at an address; what it does not take of the four stays in registers, unread."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(INT64, [INT64] * 4).as_pointer()
+        return builder.call(builder.inttoptr(arguments[0], kind), arguments[1:])
+
+    return types.int64(*[types.int64] * 5), generate
+
+
+@intrinsic
+def fetch_add(typing_context, address, number):
+    """Add to an integer in one go, whoever else does; returns what it was."""
+
+    def generate(context, builder, signature, arguments):
+        counter = builder.inttoptr(arguments[0], INT64.as_pointer())
+        return builder.atomic_rmw("add", counter, arguments[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def sign(typing_context, value):
+    """1, 0 or -1; 0 for NaN, as torch has it."""
+
+    def generate(context, builder, signature, arguments):
+        (number,) = arguments
+        zero = number.type(0.0)
+        above, below = (
+            builder.uitofp(builder.fcmp_ordered(order, number, zero), number.type) for order in "><"
+        )
+        return builder.fsub(above, below)
+
+    return value(value), generate
 
 
 @njit(inline="always")
 def maximum(a, b):
-    """The larger; NaN if either is, as torch has it."""
-    return a if a > b or a != a else b
+    """The larger, the first of two that are equal; NaN if either is, as torch has it."""
+    return b if b > a or b != b else a
+
+
+@njit(inline="always")
+def minimum(a, b):
+    """The smaller, the first of two that are equal; NaN if either is, as torch has it."""
+    return b if b < a or b != b else a
 
 
 @njit(inline="always")

@@ -1,6 +1,6 @@
-"""The source of a CPU kernel, written from a rule's own source.
+"""The source of CPU kernels, written from a rule's own source.
 
-Numba compiles a file: the rule, a loop over contiguous memory, and a loop over the chunks of a table. Numba gives a literal
+Numba compiles it: the rule, a loop over contiguous memory, and a loop over the chunks of a table. Numba gives a literal
 double precision, which would halve the width of the vectors, so the rule's literals become constants
 of the arithmetic's type; nothing else of the rule changes.
 """
@@ -14,12 +14,39 @@ from typing import Any, NamedTuple
 
 from surefoot.rule import Rule
 
-__all__ = ["Layout", "UnsupportedRuleError", "kernel_source"]
+__all__ = ["OPTIONS", "Layout", "UnsupportedRuleError", "kernel_source", "squares_source"]
 
-# How each dtype is stored and read; all others are the eager executor's.
-STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 SIZES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
-VOCABULARY = {"sqrt", "maximum", "where"}
+"""Bytes of the dtypes that kernels read and write; all others are the eager executor's."""
+
+VOCABULARY = {"abs", "maximum", "minimum", "sign", "sqrt", "where"}
+
+# Division by 0 as in IEEE, and nothing but the function itself: what calls it is ours.
+OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+PREAMBLE = """
+from math import sqrt
+from numba import float32, float64, njit
+from surefoot.kernels.intrinsics import *
+from surefoot.kernels.source import OPTIONS
+
+@njit(fastmath={"contract", "reassoc"}, **OPTIONS)
+def add_square(total, number):
+    return total + number * number  # in any order: of one chunk, and the same at each call
+"""
+
+# Whoever is free takes the next batch of chunks: a row of the table, where it starts, how long it is.
+CHUNKS = """
+    while True:
+        batch = fetch_add(next_batch, 1)
+        if batch >= last_batch:
+            return 0
+        for k in range(load_int64(batches, batch), load_int64(batches, batch + 1)):
+            row, start, size = load_int64(chunks, 3 * k), load_int64(chunks, 3 * k + 1), load_int64(chunks, 3 * k + 2)
+            place = pointers + 8 * row * width
+            if load_int64(place, 1) == 0:  # no gradient
+                continue
+"""
 
 
 class UnsupportedRuleError(Exception):
@@ -34,12 +61,16 @@ class Layout(NamedTuple):
         grad: dtype of the gradient.
         buffers: dtype of each buffer; None for one that is not used.
         scalars: Which numbers are used; the others are None.
+        bound: Whether gradients are cut off at a largest absolute value.
+        stats: Whether the squares of parameter, update and gradient are summed up.
     """
 
     param: str
     grad: str
     buffers: tuple[str | None, ...]
     scalars: tuple[bool, ...]
+    bound: bool = False
+    stats: bool = False
 
     @property
     def arithmetic(self) -> str:
@@ -83,7 +114,10 @@ class _Literals(ast.NodeTransformer):
 
 
 def kernel_source(rule: Rule, layout: Layout) -> str:
-    """The file that Numba compiles for a rule over tensors of one layout.
+    """What Numba compiles for a rule over tensors of one layout.
+
+    Its ``run`` takes the addresses of a table's pointers (parameter, gradient, buffers), of the rows' numbers
+    (factor of the gradient, bound, scalars) and which of them is whose, and of the chunks to share out.
 
     Raises:
         UnsupportedRuleError: The rule's source is not to be had, or uses a name that kernels do not know.
@@ -100,59 +134,87 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
     literals = _Literals(arguments, rule.update.__globals__)
     function = literals.visit(function)
 
-    used = [name for name, dtype in zip(rule.buffers, layout.buffers, strict=True) if dtype is not None]
     dtypes = dict(
         zip(("param", "grad", *rule.buffers), (layout.param, layout.grad, *layout.buffers), strict=True)
     )
-    memory = ["param", "grad", *used]
+    memory = [name for name, dtype in dtypes.items() if dtype is not None]
+    columns = {name: column for column, name in enumerate(dtypes)}
+    numbers = {"factor": 0} | ({"bound": 1} if layout.bound else {})
+    numbers |= {name: 2 + i for i, name in enumerate(rule.scalars) if layout.scalars[i]}
     kind = layout.arithmetic
 
     def load(name: str) -> str:
-        dtype = dtypes[name]
-        if dtype is None:
-            return "None"
-        return f"load_{dtype}({name}[i])" if STORAGE[dtype] == "uint16" else f"{kind}({name}[i])"
+        return f"{kind}(load_{dtypes[name]}({name}, i))" if dtypes[name] else "None"
 
     def store(name: str) -> str:
-        dtype = dtypes[name]
         value = f"new_{name}"
-        return (
-            f"{name}[i] = store_{dtype}({value})"
-            if STORAGE[str(dtype)] == "uint16"
-            else f"{name}[i] = {value}"
-        )
+        if dtypes[name] != kind:
+            value = f"{'float64' if dtypes[name] == 'float64' else 'float32'}({value})"
+        return f"store_{dtypes[name]}({name}, i, {value})"
 
-    def array(column: int, name: str) -> str:
-        dtype = str(dtypes[name])
-        address = f"pointers[row, {column}] + start * {SIZES[dtype]}"
-        return f"carray(pointer_to({address}, {STORAGE[dtype]}), size)"
+    def address(name: str) -> str:
+        return f"load_int64(place, {columns[name]}) + {SIZES[str(dtypes[name])]} * start"
 
-    results = ", ".join(f"new_{name}" if dtypes[name] else "_" for name in ("param", *rule.buffers))
-    numbers = ["grad_scale", *(name for name, used in zip(rule.scalars, layout.scalars, strict=True) if used)]
-    inputs = [load("param"), f"{load('grad')} * grad_scale", *map(load, rule.buffers)]
+    grad = "raw_grad * factor"
+    if layout.bound:
+        grad = f"maximum(minimum({grad}, bound), -bound)"
+    inputs = ["old_param", "grad_", *map(load, rule.buffers)]
     inputs += [name if name in numbers else "None" for name in rule.scalars]
-    values = [f"{kind}(scalars[which[row], {i}])" for i in range(len(numbers))]
-    arrays = [array(column, name) for column, name in enumerate(memory)]
+    results = ", ".join(f"new_{name}" if dtypes[name] else "_" for name in ("param", *rule.buffers))
+    row_numbers = [f"{kind}(load_float64(mine, {column}))" for column in numbers.values()]
+    sums = ["param_sum", "update_sum", "grad_sum"] if layout.stats else []
+    addends = [
+        f"float64({load('param')})",
+        f"float64({load('param')}) - float64(old_param)",
+        "float64(raw_grad)",
+    ]
     lines = [
-        '"""Written by Surefoot; may be deleted at any time."""',
-        "from math import sqrt",
-        "from numba import carray, float32, float64, njit, uint16",
-        "from surefoot.kernels.intrinsics import (",
-        "    load_bfloat16, load_float16, maximum, pointer_to, store_bfloat16, store_float16, where",
-        ")",
+        PREAMBLE,
         *(f"{name} = {kind}({value!r})" for name, value in literals.constants.items()),
-        'options = dict(nogil=True, cache=True, error_model="numpy")',
-        "@njit(**options)",
-        ast.unparse(ast.fix_missing_locations(function)).replace(", /,", ","),
-        "@njit(**options)",
-        f"def chunk({', '.join([*memory, *numbers])}):",
-        "    for i in range(param.size):",
+        "@njit(**OPTIONS)",
+        ast.unparse(ast.fix_missing_locations(function)).replace(", /,", ",").replace(", /)", ")"),
+        "@njit(**OPTIONS)",
+        f"def chunk({', '.join([*memory, *numbers, 'size'])}):",
+        *(f"    {name} = 0.0" for name in sums),
+        "    for i in range(size):",
+        f"        old_param, raw_grad = {load('param')}, {load('grad')}",
+        f"        grad_ = {grad}",
         f"        {results}, = update({', '.join(inputs)})",
-        *(f"        {store(name)}" for name in ("param", *used)),
-        "@njit(**options)",
-        "def run(pointers, scalars, which, chunks, first, last):",
-        "    for k in range(first, last):",
-        "        row, start, size = chunks[k, 0], chunks[k, 1], chunks[k, 2]",
-        f"        chunk({', '.join([*arrays, *values])})",
+        *(f"        {store(name)}" for name in memory if name != "grad"),
+        *(
+            f"        {name} = add_square({name}, {addend})"
+            for name, addend in zip(sums, addends, strict=False)
+        ),
+        f"    return {', '.join([*sums, '0'])}",
+        "def run(pointers, numbers, which, chunks, batches, last_batch, next_batch, sums):",
+        f"    width = {len(dtypes)}",
+        CHUNKS,
+        f"            mine = numbers + {8 * (2 + len(rule.scalars))} * load_int64(which, row)",
+        f"            result = chunk({', '.join([*map(address, memory), *row_numbers, 'size'])})",
+        *(f"            store_float64(sums, 3 * k + {j}, result[{j}])" for j in range(len(sums))),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def squares_source(dtype: str) -> str:
+    """What Numba compiles to look at gradients: each chunk's sum of squares, and how many are not finite."""
+    load = f"float64(load_{dtype}(grad, i))"
+    lines = [
+        PREAMBLE,
+        "@njit(**OPTIONS)",
+        "def chunk(grad, size):",
+        "    total, bad = 0.0, 0",
+        "    for i in range(size):",
+        f"        total = add_square(total, {load})",
+        "    if not total - total == 0:  # else no element can be infinite or NaN",
+        "        for i in range(size):",
+        f"            number = {load}",
+        "            bad += not number - number == 0",
+        "    return total, bad",
+        "def run(pointers, width, chunks, batches, last_batch, next_batch, sums):",
+        CHUNKS,
+        f"            total, bad = chunk(load_int64(place, 1) + {SIZES[dtype]} * start, size)",
+        "            store_float64(sums, 2 * k, total)",
+        "            store_float64(sums, 2 * k + 1, float64(bad))",
     ]
     return "\n".join(lines) + "\n"

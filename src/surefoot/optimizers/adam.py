@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, maximum, sqrt
 
-from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays, double
+from surefoot.optimizers.base import Extras, Group, Optimizer, ParamsT, decays, double
 from surefoot.rule import rule
 
 __all__ = ["Adam", "AdamW"]
@@ -67,7 +67,8 @@ class Adam(Optimizer):
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
         decoupled_weight_decay: Decay the weight itself, as AdamW does.
-        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
+        **extras: ``clip_norm``, ``clip_value``, ``nonfinite``, ``stats`` and ``executor``, as in
+            :class:`~surefoot.optimizers.Optimizer`.
 
     State: ``step`` (a 0-dim tensor), ``exp_avg``, ``exp_avg_sq`` and with ``amsgrad``
     ``max_exp_avg_sq``, of the parameter's shape and dtype.
@@ -102,7 +103,7 @@ class Adam(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        executor: str | None = None,
+        **extras: Unpack[Extras],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -117,7 +118,7 @@ class Adam(Optimizer):
             "fused": fused,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(params, defaults, executor=executor)
+        super().__init__(params, defaults, **extras)
 
     def buffers(self, group: Group) -> tuple[str, ...]:
         return self.rule.buffers if group["amsgrad"] else self.rule.buffers[:2]
@@ -155,7 +156,8 @@ class AdamW(Adam):
         capturable: Keep the count on the parameter's device and read no number back to the host.
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
-        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
+        **extras: ``clip_norm``, ``clip_value``, ``nonfinite``, ``stats`` and ``executor``, as in
+            :class:`~surefoot.optimizers.Optimizer`.
 
     State: as :class:`Adam`.
 
@@ -186,7 +188,7 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        executor: str | None = None,
+        **extras: Unpack[Extras],
     ) -> None:
         super().__init__(
             params,
@@ -201,7 +203,7 @@ class AdamW(Adam):
             differentiable=differentiable,
             fused=fused,
             decoupled_weight_decay=True,
-            executor=executor,
+            **extras,
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -9,16 +9,19 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
+from functools import wraps
 from itertools import chain
-from typing import Any, ClassVar, TypeAlias, overload
+from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, overload
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from surefoot.kernels import Row, choose
+from surefoot.kernels import choose
+from surefoot.optimizers.step import LastStep, Plan, check_settings, take
 from surefoot.rule import Rule
 
-__all__ = ["Optimizer", "ParamsT", "decays", "double"]
+__all__ = ["Extras", "Optimizer", "ParamsT", "decays", "double"]
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group: TypeAlias = dict[str, Any]
@@ -38,6 +41,16 @@ RANGES: dict[str, tuple[float, float]] = {
 EXECUTION = ("foreach", "fused", "capturable", "differentiable")
 
 
+class Extras(TypedDict, total=False):
+    """What every optimizer takes beyond torch's arguments; :class:`Optimizer` says what each does."""
+
+    clip_norm: float | None
+    clip_value: float | None
+    nonfinite: Literal["propagate", "skip", "raise"]
+    stats: bool
+    executor: str | None
+
+
 class Optimizer(torch.optim.Optimizer):
     """Runs one :class:`~surefoot.rule.Rule` over parameter groups.
 
@@ -50,19 +63,57 @@ class Optimizer(torch.optim.Optimizer):
             dicts with key ``"params"`` and the group's own hyperparameters. They are copied, not
             written to.
         defaults: Hyperparameters of groups that do not set their own.
+        clip_norm: Multiply all gradients so that their Euclidean norm, all together, is at most this, as
+            ``torch.nn.utils.clip_grad_norm_`` does; at least 0. Infinity only measures. The gradients themselves
+            stay as they are.
+        clip_value: Cut each element of the gradients off at this absolute value; at least 0.
+        nonfinite: What to do where a gradient is infinite or NaN. ``"propagate"``: go on, as torch does;
+            ``"skip"``: leave parameters, state and counts as they are; ``"raise"``: a FloatingPointError that names
+            the parameters, and all stays as it is.
+        stats: Measure each parameter, update and gradient at every step; see :attr:`last_step`.
         executor: ``"cpu"``, ``"eager"``, or None for the best there is.
+
+    All of these may be set later, as attributes. With a ``GradScaler`` they see unscaled gradients: do not
+    call its ``unscale_`` for them.
+
+    Attributes:
+        last_step: What the last call of :meth:`step` did, a :class:`~surefoot.optimizers.step.LastStep`;
+            None before the first.
 
     Raises:
         ValueError: ``params`` is empty, holds a parameter in two groups or a non-leaf; a
             hyperparameter is out of its range.
         TypeError: ``params`` holds something that is not a tensor.
+
+    Example:
+        >>> import surefoot
+        >>> weight = torch.tensor([1.0], requires_grad=True)
+        >>> optimizer = surefoot.SGD([("weight", weight)], lr=0.1, clip_norm=1.0, stats=True)
+        >>> (3 * weight**2).sum().backward()
+        >>> optimizer.step()
+        >>> round(optimizer.last_step.grad_norm, 3), round(optimizer.last_step.clip_coef, 3)
+        (6.0, 0.167)
+        >>> round(optimizer.last_step.stats["weight"].update, 3)
+        0.1
     """
 
     rule: ClassVar[Rule]
     counters: ClassVar[dict[str, float]] = {"step": 0.0}
     """Numbers kept for each parameter, with the value they start from."""
 
-    def __init__(self, params: ParamsT, defaults: Group, *, executor: str | None = None) -> None:
+    _step_supports_amp_scaling = True  # a GradScaler gives us ``grad_scale`` and ``found_inf``
+
+    def __init__(
+        self,
+        params: ParamsT,
+        defaults: Group,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: Literal["propagate", "skip", "raise"] = "propagate",
+        stats: bool = False,
+        executor: str | None = None,
+    ) -> None:
         if isinstance(params, Tensor):
             raise TypeError("params is a single tensor: pass a list, as in [tensor] or model.parameters()")
         if not isinstance(params, Iterable):
@@ -76,7 +127,11 @@ class Optimizer(torch.optim.Optimizer):
             )
         if defaults.get("foreach") and defaults.get("fused"):
             raise ValueError("foreach=True and fused=True exclude each other: pass one of them, or neither")
-        self.executor, self._run = choose(executor)
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.nonfinite, self.stats, self.executor = nonfinite, stats, choose(executor)
+        check_settings(self)
+        self._plan: Plan | None = None
+        self.last_step: LastStep | None = None
         super().__init__(entries, defaults)
 
     def buffers(self, group: Group) -> tuple[str, ...]:
@@ -84,13 +139,26 @@ class Optimizer(torch.optim.Optimizer):
         return self.rule.buffers
 
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
-        """The rule's numbers for this step of one parameter.
+        """The rule's numbers for one step of all parameters with the same hyperparameters and counters.
 
         Args:
-            hyper: The group's hyperparameters, floats unless ``capturable`` or ``differentiable``.
-            state: The parameter's state before the step, ``state["step"]`` already counted.
+            hyper: The group's hyperparameters, floats unless ``capturable`` or ``differentiable``. They alone
+                decide which of the numbers are None.
+            state: The counters, ``state["step"]`` counted already: NumPy's numbers of the dtype that they are
+                kept in, or 0-dim tensors; :func:`double` reads them. What is assigned here is kept. And
+                ``state["first"]``: whether the buffers were made for this step.
         """
         raise NotImplementedError
+
+    def start(self, name: str, group: Group) -> float:
+        """The value that buffer ``name`` starts from."""
+        return 0.0
+
+    def new_state(self, name: str, param: Tensor, group: Group) -> Tensor:
+        """Counter or buffer ``name`` of a parameter before its first step."""
+        if name in self.counters:
+            return _counter(self.counters[name], param, group)
+        return torch.full_like(param, self.start(name, group), memory_format=torch.preserve_format)
 
     def dense(self, grad: Tensor, group: Group) -> Tensor:
         """The gradient as the rule can take it; most rules take no sparse one."""
@@ -121,40 +189,30 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
-            # All gradients are looked at before any state is touched.
-            work = [
-                (group, param, self.dense(param.grad, group))
-                for group in self.param_groups
-                for param in group["params"]
-                if param.grad is not None
-            ]
-            self._run(self.rule, self._rows(work))
+            self.last_step = take(self)
         return loss
 
-    def _rows(self, work: list[tuple[Group, Tensor, Tensor]]) -> Iterator[Row]:
-        groups = {id(group): group for group, _, _ in work}
-        hypers = {key: _numbers(group, self.defaults) for key, group in groups.items()}
-        for group, param, grad in work:
-            state = self.state.get(param, {})
-            for name, start in self.counters.items():
-                if name not in state:
-                    state[name] = _counter(start, param, group)
-            if "step" in self.counters:
-                state["step"] += 1
-            scalars = self.scalars(hypers[id(group)], state)
-            used = self.buffers(group)
-            for name in used:
-                if state.get(name) is None:
-                    state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
-            if state:
-                self.state[param] = state
-            yield Row(
-                param,
-                grad,
-                -1.0 if group.get("maximize", False) else 1.0,
-                tuple(state[name] if name in used else None for name in self.rule.buffers),
-                tuple(scalars[name] for name in self.rule.scalars),
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """Torch's wrapper around ``step``, which calls hooks and tells profilers, where there are any."""
+        with_hooks = torch.optim.Optimizer.profile_hook_step(func)
+
+        @wraps(func)
+        def step(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            watched = (
+                self._optimizer_step_pre_hooks
+                or self._optimizer_step_post_hooks
+                or _global_optimizer_pre_hooks
+                or _global_optimizer_post_hooks
+                or torch._C._autograd._profiler_enabled()
             )
+            return (with_hooks if watched else func)(self, *args, **kwargs)
+
+        return step
+
+    def labelled(self) -> Iterator[tuple[str, Tensor, Group]]:
+        """Every parameter with its name, or else its place, and its group."""
+        return _labelled(self.param_groups, self.param_groups)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group of parameters, at construction or later.
@@ -291,14 +349,25 @@ class Optimizer(torch.optim.Optimizer):
         return adopted
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "executor": self.executor}
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in Extras.__annotations__}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.executor, self._run = choose(self.executor)
+        self._plan = None
+        self.__dict__.setdefault("last_step", None)
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}Executor: {self.executor}\n)"
+        return f"{super().__repr__()[:-1]}Executor: {self._who_serves()}\n)"
+
+    def _who_serves(self) -> str:
+        if self._plan is None:
+            return f"{self.executor}, from the first step on"
+        served, reasons = self._plan.served, self._plan.reasons.items()
+        by_cpu = [f"cpu: {_tensors(served)}"] if served else []
+        by_eager = (
+            [f"eager: {', '.join(f'{_tensors(n)} ({reason})' for reason, n in reasons)}"] if reasons else []
+        )
+        return "; ".join(by_cpu + by_eager) or f"{self.executor}: no gradient yet"
 
 
 def decays(lr: Any, weight_decay: Any, decoupled: bool) -> dict[str, Any]:
@@ -330,18 +399,8 @@ def _check_number(name: str, value: Any, low: float, below: float) -> None:
         raise ValueError(f"{name}={float(value)!r} must be {bounds}")
 
 
-def _numbers(group: Group, names: Iterable[str]) -> Group:
-    """The group with ``names`` as floats, 1-element tensors too unless they must stay tensors."""
-    live = group.get("differentiable", False) or group.get("capturable", False)
-
-    def number(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.reshape(()) if live else value.item()
-        if isinstance(value, tuple | list):
-            return tuple(map(number, value))
-        return value.item() if hasattr(value, "item") else value  # NumPy's numbers
-
-    return {**group, **{name: number(group[name]) for name in names}}
+def _tensors(number: int) -> str:
+    return f"{number} tensor{'' if number == 1 else 's'}"
 
 
 def _labelled(groups: list[Group], adopted: list[Group]) -> Iterator[tuple[str, Tensor, Group]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor, sqrt
 
-from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays, double
+from surefoot.optimizers.base import Extras, Group, Optimizer, ParamsT, decays, double
 from surefoot.rule import rule
 
 __all__ = ["NAdam"]
@@ -49,7 +49,8 @@ class NAdam(Optimizer):
         maximize: Ascend instead.
         capturable: Keep the count on the parameter's device and read no number back to the host.
         differentiable: Let autograd differentiate through ``step``.
-        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
+        **extras: ``clip_norm``, ``clip_value``, ``nonfinite``, ``stats`` and ``executor``, as in
+            :class:`~surefoot.optimizers.Optimizer`.
 
     State: ``step`` and ``mu_product`` (0-dim tensors), ``exp_avg`` and ``exp_avg_sq``, of the
     parameter's shape and dtype.
@@ -84,7 +85,7 @@ class NAdam(Optimizer):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        executor: str | None = None,
+        **extras: Unpack[Extras],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -98,7 +99,7 @@ class NAdam(Optimizer):
             "capturable": capturable,
             "differentiable": differentiable,
         }
-        super().__init__(params, defaults, executor=executor)
+        super().__init__(params, defaults, **extras)
 
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = hyper["betas"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
-from surefoot.optimizers.base import Group, Optimizer, ParamsT, decays
+from surefoot.optimizers.base import Extras, Group, Optimizer, ParamsT, decays
 from surefoot.rule import rule
 
 __all__ = ["SGD"]
@@ -46,7 +46,8 @@ class SGD(Optimizer):
         foreach: Accepted as in torch; execution is ``executor``'s to choose.
         differentiable: Let autograd differentiate through ``step``.
         fused: Accepted as in torch.
-        executor: ``"cpu"``, ``"eager"``, or None for the best there is.
+        **extras: ``clip_norm``, ``clip_value``, ``nonfinite``, ``stats`` and ``executor``, as in
+            :class:`~surefoot.optimizers.Optimizer`.
 
     State: ``momentum_buffer``, of the parameter's shape and dtype, with momentum only.
     Sparse gradients are taken; without momentum and decay only the touched rows are visited.
@@ -80,7 +81,7 @@ class SGD(Optimizer):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
-        executor: str | None = None,
+        **extras: Unpack[Extras],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -93,7 +94,7 @@ class SGD(Optimizer):
             "differentiable": differentiable,
             "fused": fused,
         }
-        super().__init__(params, defaults, executor=executor)
+        super().__init__(params, defaults, **extras)
 
     def _check_hyperparameters(self, group: Group) -> None:
         super()._check_hyperparameters(group)
@@ -107,7 +108,7 @@ class SGD(Optimizer):
         return self.rule.buffers if group["momentum"] != 0 else ()
 
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
-        first = state.get("momentum_buffer") is None  # the buffer starts as the first gradient
+        first = state["first"]  # the buffer starts as the first gradient
         return {
             "lr": hyper["lr"],
             "l2": decays(hyper["lr"], hyper["weight_decay"], decoupled=False)["l2"],

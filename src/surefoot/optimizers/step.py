@@ -1,0 +1,389 @@
+"""One step of an optimizer: which gradients there are, whether and how long they may be, who applies them.
+
+At most two passes over memory: one that looks at the gradients, if clipping or a policy for those that are
+not finite asks for it, and one that updates. Gradients are never written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import chain
+from operator import is_, itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surefoot.kernels import CURRENT, STALE, Layout, Member, Row, Table, eager, layout, overlapping
+
+if TYPE_CHECKING:
+    from surefoot.optimizers.base import Group, Optimizer
+
+__all__ = ["LastStep", "Norms", "Plan", "take"]
+
+
+class Norms(NamedTuple):
+    """Euclidean norms of one tensor at one step.
+
+    Attributes:
+        param: Of the parameter after the update.
+        update: Of the update.
+        grad: Of the gradient, unscaled and not clipped.
+    """
+
+    param: float
+    update: float
+    grad: float
+
+
+@dataclass(frozen=True)
+class LastStep:
+    """What the last call of ``step`` did.
+
+    Attributes:
+        applied: False if it was skipped: parameters, state and counts are as before.
+        grad_norm: Euclidean norm of all gradients, unscaled and not clipped; None if nothing asked for it.
+        clip_coef: What the gradients were multiplied with to clip their norm; 1 if they were not.
+        nonfinite: How many elements of the gradients are infinite or NaN; None if nothing asked for it.
+        stats: With ``stats=True`` the :class:`Norms` of each parameter that was updated, by its name.
+    """
+
+    applied: bool
+    grad_norm: float | None = None
+    clip_coef: float = 1.0
+    nonfinite: int | None = None
+    stats: dict[str, Norms] | None = None
+
+
+def take(optimizer: Optimizer) -> LastStep:
+    """Take a step with the gradients that are there.
+
+    Raises:
+        FloatingPointError: A gradient is not finite and ``nonfinite`` is ``"raise"``. Nothing has changed.
+    """
+    check_settings(optimizer)
+    found_inf = getattr(optimizer, "found_inf", None)  # a GradScaler has looked already
+    if found_inf is not None and float(found_inf):
+        return LastStep(applied=False)
+    params = list(chain.from_iterable([group["params"] for group in optimizer.param_groups]))
+    plan = optimizer._plan
+    status = STALE if plan is None else plan.look(optimizer, params)
+    if plan is None or status == STALE:
+        plan = optimizer._plan = Plan(optimizer, params, plan)
+        status = plan.look(optimizer, params)
+        assert status != STALE, "a plan that was just made holds"
+    scale = getattr(optimizer, "grad_scale", None)
+    unscale = 1.0 if scale is None else 1.0 / float(scale)
+    clip, policy = optimizer.clip_norm, optimizer.nonfinite
+    grad_norm, nonfinite, clip_coef = None, None, 1.0
+    if plan.looks:
+        grad_norm, nonfinite = plan.grad_norm(unscale)
+        if nonfinite and policy != "propagate":
+            culprits = plan.culprits(optimizer)
+            plan.forget(optimizer)
+            if policy == "raise":
+                raise FloatingPointError(
+                    f"{nonfinite} elements of gradients are not finite, in {culprits}: nothing was updated. Lower the "
+                    "learning rate, clip_norm=1.0, or pass nonfinite='skip' to go on without such steps"
+                )
+            return LastStep(False, grad_norm, nonfinite=nonfinite)
+        if clip is not None and clip < math.inf:
+            clip_coef = clip / (grad_norm + 1e-6)  # torch's formula
+            clip_coef = 1.0 if clip_coef > 1.0 else clip_coef  # NaN stays
+    stats = plan.run(optimizer, status, unscale, clip_coef)
+    if stats is not None and grad_norm is None:
+        grad_norm = math.sqrt(math.fsum(norms.grad**2 for norms in stats.values()))
+    return LastStep(True, grad_norm, clip_coef, nonfinite, stats)
+
+
+class Plan:
+    """Who serves which parameter, kept from step to step for as long as it holds.
+
+    Args:
+        optimizer: The optimizer. Parameters that have a gradient and no state get one.
+        params: Its parameters in order.
+        before: The plan that held until now.
+    """
+
+    def __init__(self, optimizer: Optimizer, params: list[Tensor], before: Plan | None) -> None:
+        groups = optimizer.param_groups
+        self._settings, self._params = _settings(optimizer), params
+        self.looks: bool = self._settings[-1]
+        self._names = [_names(group, optimizer.defaults) for group in groups]
+        self._readers, self._sizes = (
+            [_reader(names) for names in self._names],
+            [len(group) for group in groups],
+        )
+        self._values: list[Any] = [None for _ in groups]
+        self._hypers: list[Group] = [{} for _ in groups]
+        self._uses: list[Any] = [None for _ in groups]
+        self._kinds: np.ndarray[Any, Any] | None = None
+        self._read_groups(optimizer)
+
+        work = [(i, param) for i, group in enumerate(groups) for param in group["params"]]
+        for i, param in work:  # all gradients are looked at before any state is touched
+            if param.grad is not None:
+                optimizer.dense(param.grad, groups[i])
+        # What was made for a step that has not been taken yet: names of state, parameters with new buffers.
+        self._created: list[tuple[Tensor, str]] = [] if before is None else before._created
+        self._fresh: set[int] = set() if before is None else before._fresh
+        seen = {} if before is None else before._seen
+        self._seen, self._idle, members = {}, [], []
+        for i, param in work:
+            # Without a gradient a parameter waits, unless it took part before, as others may do at the next step.
+            if param.grad is not None or (id(param) in seen and not self._missing(optimizer, i, param)):
+                self._seen[id(param)] = param
+                members.append(self._member(optimizer, i, param))
+            else:
+                self._idle.append(param)
+        choices = [(member, *self._layout(optimizer, member)) for member in members]
+        shared = overlapping([member for member, found, _ in choices if found is not None])
+        self._shared = {id(param): param for param in shared}
+        served = [
+            (m, found) for m, found, _ in choices if found is not None and id(m.param) not in self._shared
+        ]
+        others = [(m, reason) for m, found, reason in choices if found is None or id(m.param) in self._shared]
+        self.served = len(served)
+        self.reasons = Counter(reason or "memory shared with another parameter" for _, reason in others)
+        self._eager = [(member.group, member.param) for member, _ in others]
+        self._work: list[Member] = []
+        counters = tuple(optimizer.counters)
+        self._table = Table(optimizer.rule, counters, served, params, optimizer.state) if served else None
+
+    def look(self, optimizer: Optimizer, params: list[Tensor]) -> int:
+        """Fetch this step's gradients, and tell whether the plan holds for what the optimizer is now."""
+        if self._settings != _settings(optimizer) or not self._read_groups(optimizer):
+            return STALE
+        if any(param.grad is not None for param in self._idle):
+            return STALE
+        if self._table is not None:
+            status = self._table.look(params, optimizer.state)
+        elif len(params) == len(self._params) and all(map(is_, params, self._params)):
+            status = CURRENT
+        else:
+            return STALE
+        self._work = []
+        for i, param in self._eager:
+            if param.grad is None:
+                continue
+            member = self._member(optimizer, i, param)
+            if id(param) not in self._shared and self._layout(optimizer, member)[0] is not None:
+                return STALE
+            grad = optimizer.dense(param.grad, optimizer.param_groups[i])
+            self._work.append(member._replace(grad=grad))
+        return status
+
+    def grad_norm(self, unscale: float) -> tuple[float, int]:
+        """The norm of all gradients, and how many of their elements are not finite."""
+        looked = [eager.squares(member.grad) for member in self._work if member.grad is not None]
+        total, bad = math.fsum(square for square, _ in looked), sum(count for _, count in looked)
+        if self._table is not None:
+            squares, each = self._table.squares()
+            total, bad = math.fsum([total, squares]), bad + int(each.sum())
+        return math.sqrt(total) * unscale, bad
+
+    def culprits(self, optimizer: Optimizer) -> str:
+        """The parameters whose gradients are not finite."""
+        bad = {id(m.param) for m in self._work if m.grad is not None and eager.squares(m.grad)[1]}
+        if self._table is not None:
+            bad |= {id(self._table.params[row]) for row in self._table.squares()[1].nonzero()[0]}
+        names = [label for label, param, _ in optimizer.labelled() if id(param) in bad]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return ", ".join(names[:5]) + more
+
+    def forget(self, optimizer: Optimizer) -> None:
+        """Take back the state that was made for a step that is not taken."""
+        for param, name in self._created:
+            optimizer.state[param].pop(name, None)
+            if not optimizer.state[param]:
+                del optimizer.state[param]
+        if self._created:
+            self._created, self._fresh, optimizer._plan = [], set(), None
+
+    def run(
+        self, optimizer: Optimizer, status: int, unscale: float, clip_coef: float
+    ) -> dict[str, Norms] | None:
+        """Update everything that has a gradient."""
+        stats: dict[int, Any] = {}
+        factor, bound = unscale * clip_coef, optimizer.clip_value
+        if self._table is not None:
+            self._run_table(optimizer, self._table, status, factor, bound or 0.0)
+            if optimizer.stats:
+                sums = self._table.stats().tolist()
+                stats = {id(self._table.params[row]): sums[row] for row in self._table.active.nonzero()[0]}
+        if self._work:
+            eagers = [self._row(optimizer, member, factor, bound) for member in self._work]
+            squares = eager.run(optimizer.rule, eagers, optimizer.stats)
+            stats |= zip([id(row.param) for row in eagers], squares, strict=False)
+        if self._created:
+            self._created, self._fresh = [], set()
+        if not optimizer.stats:
+            return None
+        found = [(label, stats[id(p)]) for label, p, _ in optimizer.labelled() if id(p) in stats]
+        return {
+            label: Norms(math.sqrt(param), math.sqrt(update), math.sqrt(grad) * unscale)
+            for label, (param, update, grad) in found
+        }
+
+    def _run_table(
+        self, optimizer: Optimizer, table: Table, status: int, factor: float, bound: float
+    ) -> None:
+        """Compute the numbers once for all rows of equal hyperparameters and counts, and run the kernels."""
+        if self._kinds is None:
+            self._kinds = self._sort_groups()[table.groups]
+        if status == CURRENT:
+            example = int(np.argmax(table.active))
+            which, cohorts = self._kinds, [(kind, example) for kind in range(len(self._distinct))]
+        else:
+            rows = table.active.nonzero()[0]
+            keys = np.column_stack([self._kinds, table.fresh, table.counts])[rows]
+            _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+            which = np.zeros_like(self._kinds)
+            which[rows] = inverse.reshape(-1)
+            cohorts = [(int(self._kinds[row]), int(row)) for row in rows[first]]
+        number = np.float64 if table.wide else np.float32
+        numbers, counts = [], []
+        for kind, row in cohorts:
+            hyper = self._distinct[kind]
+            state: dict[str, Any] = dict(zip(optimizer.counters, map(number, table.counts[row]), strict=True))
+            scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
+            sign = -factor if hyper.get("maximize", False) else factor
+            numbers.append([sign, bound, *(0.0 if value is None else value for value in scalars)])
+            counts.append([state[name] for name in optimizer.counters])
+        table.run(np.array(numbers, dtype=np.float64), which, np.array(counts, dtype=np.float64))
+
+    def _row(self, optimizer: Optimizer, member: Member, factor: float, bound: float | None) -> Row:
+        """A row for the eager executor, its counters counted."""
+        assert member.grad is not None
+        hyper, entry = self._hypers[member.group], member.entry
+        state = {name: entry[name] for name in optimizer.counters}
+        scalars = _advance(optimizer, hyper, state, first=id(member.param) in self._fresh)
+        self._fresh.discard(id(member.param))  # it may come twice
+        for name in optimizer.counters:
+            if state[name] is not entry[name]:
+                entry[name].copy_(torch.as_tensor(state[name]))
+        sign = -factor if hyper.get("maximize", False) else factor
+        buffers = tuple(entry[name] if name in member.buffers else None for name in optimizer.rule.buffers)
+        return Row(member.param, member.grad, sign, bound, buffers, tuple(scalars))
+
+    def _missing(self, optimizer: Optimizer, i: int, param: Tensor) -> list[str]:
+        """The counters and buffers that the parameter uses and does not have."""
+        entry, used = optimizer.state.get(param, {}), self._uses[i][0]
+        return [name for name in (*optimizer.counters, *used) if entry.get(name) is None]
+
+    def _member(self, optimizer: Optimizer, i: int, param: Tensor) -> Member:
+        """The parameter with its state, which is made where it is missing."""
+        group, entry = optimizer.param_groups[i], optimizer.state.get(param, {})
+        buffers, scalars = self._uses[i]
+        if missing := self._missing(optimizer, i, param):
+            for name in missing:
+                entry[name] = optimizer.new_state(name, param, group)
+            optimizer.state[param] = entry
+            self._created += [(param, name) for name in missing]
+            if not buffers or not {*buffers}.isdisjoint(missing):
+                self._fresh.add(id(param))
+        return Member(param, param.grad, entry, i, buffers, scalars, id(param) in self._fresh)
+
+    def _layout(self, optimizer: Optimizer, member: Member) -> tuple[Layout | None, str]:
+        if optimizer.executor == "eager":
+            return None, "asked for"
+        if flag := _live(self._hypers[member.group]):
+            return None, flag
+        _, bound, stats, looks = self._settings
+        return layout(optimizer.rule, tuple(optimizer.counters), member, bound, stats, looks)
+
+    def _read_groups(self, optimizer: Optimizer) -> bool:
+        """Read hyperparameters that changed; False if the groups did, or the buffers and numbers they use."""
+        groups = optimizer.param_groups
+        if len(groups) != len(self._readers):
+            return False
+        holds = self._sizes == [len(group) for group in groups]
+        for i, group in enumerate(groups):
+            values = self._readers[i](group)
+            if values != self._values[i]:
+                hyper = plain(group, optimizer.defaults)
+                self._hypers[i], self._kinds = hyper, None
+                # Those that must stay tensors are read at every step.
+                self._values[i] = None if _live(hyper) else self._readers[i](hyper)
+                uses = optimizer.buffers(group), _used_scalars(optimizer, hyper)
+                holds = (
+                    holds and uses == self._uses[i] and self._names[i] == _names(group, optimizer.defaults)
+                )
+                self._uses[i] = uses
+        return holds
+
+    def _sort_groups(self) -> np.ndarray[Any, Any]:
+        """Number the groups; those of equal hyperparameters share a number."""
+        numbers: dict[Any, int] = {}
+        self._distinct = []
+        for values, hyper in zip(self._values, self._hypers, strict=True):
+            if numbers.setdefault(values, len(numbers)) == len(self._distinct):
+                self._distinct.append(hyper)
+        return np.array([numbers[values] for values in self._values], dtype=np.int64)
+
+
+def check_settings(optimizer: Optimizer) -> None:
+    """Raises ValueError where a setting of the step, such as ``clip_norm``, is out of its range."""
+    for name in ("clip_norm", "clip_value"):
+        value = getattr(optimizer, name)
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name}={value!r} must be at least 0, or None not to clip")
+    if optimizer.nonfinite not in POLICIES:
+        raise ValueError(f"nonfinite={optimizer.nonfinite!r} does not exist: choose from {sorted(POLICIES)}")
+
+
+POLICIES = {"propagate", "skip", "raise"}
+
+
+def plain(group: Group, names: Iterable[str]) -> Group:
+    """The group with ``names`` as floats, 1-element tensors too unless they must stay tensors."""
+    live = _live(group)
+
+    def number(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.reshape(()) if live else value.item()
+        if isinstance(value, tuple | list):
+            return tuple(map(number, value))
+        return value.item() if hasattr(value, "item") else value  # NumPy's numbers
+
+    return {**group, **{name: number(group[name]) for name in names}}
+
+
+def _live(group: Group) -> str:
+    """The flag, if there is one, for which hyperparameters and counters must stay tensors."""
+    return next((flag for flag in ("capturable", "differentiable") if group.get(flag)), "")
+
+
+def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
+    looks = optimizer.clip_norm is not None or optimizer.nonfinite != "propagate"
+    return optimizer.executor, optimizer.clip_value is not None, optimizer.stats, looks
+
+
+def _names(group: Group, defaults: Group) -> list[str]:
+    """The hyperparameters of a group, and what else of it is a plain value; a user may keep anything there."""
+    return [name for name, value in group.items() if name in defaults or isinstance(value, int | float | str)]
+
+
+def _reader(names: list[str]) -> Callable[[Group], Any]:
+    return itemgetter(*names) if len(names) > 1 else lambda group: tuple(group[name] for name in names)
+
+
+def _used_scalars(optimizer: Optimizer, hyper: Group) -> tuple[bool, ...]:
+    """Which of the rule's numbers are not None; this depends on nothing but the hyperparameters."""
+    if _live(hyper):
+        return ()
+    state: dict[str, Any] = {name: np.float64(start) for name, start in optimizer.counters.items()}
+    return tuple(value is not None for value in _advance(optimizer, hyper, state, first=True))
+
+
+def _advance(optimizer: Optimizer, hyper: Group, state: dict[str, Any], first: bool) -> list[Any]:
+    """Count a step in ``state``, and return the rule's numbers for it."""
+    if "step" in state:
+        state["step"] += 1
+    state["first"] = first
+    scalars = optimizer.scalars(hyper, state)
+    return [scalars[name] for name in optimizer.rule.scalars]
