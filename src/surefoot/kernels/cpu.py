@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+from array import array
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -154,9 +155,6 @@ class Table:
         params: Sequence[Tensor],
         state: dict[Any, Any],
     ) -> None:
-        def integers(values: Any) -> Array:
-            return np.array(values, dtype=np.int64)
-
         self.params = [member.param for member, _ in members]
         self.groups = integers([member.group for member, _ in members])
         names = [*counters, *rule.buffers]
@@ -164,56 +162,49 @@ class Table:
         for member, _ in members:
             used = {*counters, *member.buffers}
             objects.append([member.param, *(member.entry[name] if name in used else None for name in names)])
+        entries = [member.entry for member, _ in members]
         # An alias keeps the memory from being given to another tensor while its address stands here, and it
         # stands in for a gradient that is missing.
-        stand_ins = [param.detach() for param in self.params]
-        self._stand_ins, self._number_of_params = stand_ins, len(params)
-        # An object's address is its own only while it lives.
-        self._kept = (
-            names,
-            objects,
-            [member.entry for member, _ in members],
-            list(params),
-            list(state.items()),
-        )
-        self.width = 2 + len(rule.buffers)
-        self.pointers = integers(
+        self._stand_ins = [param.detach() for param in self.params]
+        self._number_of_params = len(params)
+        self.wide = bool(counters) and objects[0][1].dtype == torch.float64
+        self._pointers = integers(
             [
                 [param.data_ptr(), 0, *(0 if t is None else t.data_ptr() for t in things[len(counters) :])]
                 for param, *things in objects
             ]
         )
-        self.wide = bool(counters) and objects[0][1].dtype == torch.float64
         self.counts = np.zeros((len(members), len(counters)))
+        counter_pointers = integers(np.zeros_like(self.counts))
         self.fresh = integers([member.fresh for member, _ in members])
-        self._counter_pointers = integers(np.zeros_like(self.counts))
-        self._result = integers([0] * 4)
+        self._result = (ctypes.c_int64 * 6)()
         functions, _ = _api()
-        self._arrays = (
-            integers([id(param) for param in params]),
-            integers([*(id(thing) for item in state.items() for thing in item), 0]),
-            integers([id(stand_in) for stand_in in stand_ins]),
-            integers([id(member.entry) for member, _ in members]),
-            integers([id(name) for name in names]),
-            integers([[0 if thing is None else id(thing) for thing in things] for things in objects]),
+        known_params = integers([id(param) for param in params])
+        known_state = integers([*(id(thing) for item in state.items() for thing in item), 0])
+        stand_ins = integers([id(stand_in) for stand_in in self._stand_ins])
+        entry_ids = integers([id(entry) for entry in entries])
+        keys = integers([id(name) for name in names])
+        object_ids = integers([[0 if thing is None else id(thing) for thing in things] for things in objects])
+        rows, sizes = len(members), (len(counters), len(rule.buffers))
+        places = address(self._pointers), address(counter_pointers)
+        # An address is an object's own only while it lives.
+        self._kept = names, objects, entries, list(params), list(state.items()), functions, counter_pointers
+        self._kept += known_params, known_state, stand_ins, entry_ids, keys, object_ids
+        self._gather = partial(
+            _present(native("gather")[0]),
+            *(address(functions), ctypes.addressof(self._result), address(known_params), len(params)),
+            *(address(known_state), address(stand_ins), rows, address(entry_ids), address(keys), *sizes),
+            *(address(object_ids), *places, address(self.counts), address(self.fresh), int(self.wide)),
         )
-        known_params, known_state, stand_in_ids, entries, keys, ids = map(address, self._arrays)
-        self._gather, self._count = native("gather")[0], native("count")[0]
-        rows = len(members)
-        self._before = address(functions), address(self._result)
-        self._after_params = known_params, len(params)
-        self._after_grads = (stand_in_ids, rows, entries, keys, ids, len(counters), len(rule.buffers))
-        self._after_grads += (address(self.pointers), address(self._counter_pointers), address(self.counts))
-        self._after_grads += (address(self.fresh), int(self.wide))
-        self._known_state = known_state
-        self._count_before = (address(self.pointers), self.width, rows, address(self._counter_pointers))
-        self._count_before += (len(counters), int(self.wide))
-        places: dict[Layout, list[int]] = {}
-        for place, (_, found) in enumerate(members):
-            places.setdefault(found, []).append(place)
-        sizes = [param.numel() for param in self.params]
-        self._lanes = [Lane(rule, *item, sizes, self.pointers) for item in places.items()]
-        shown = [s if m.grad is None else m.grad for (m, _), s in zip(members, stand_ins, strict=True)]
+        self._count = partial(
+            _present(native("count")[0]), rows, *sizes, *places, address(self.fresh), int(self.wide)
+        )
+        of_layout: dict[Layout, list[int]] = {}
+        for row, (_, found) in enumerate(members):
+            of_layout.setdefault(found, []).append(row)
+        numels = [param.numel() for param in self.params]
+        self._lanes = [Lane(rule, *each, numels, self._pointers) for each in of_layout.items()]
+        shown = [s if m.grad is None else m.grad for (m, _), s in zip(members, self._stand_ins, strict=True)]
         self._guards = torch._C._dynamo.guards.TensorGuards(
             *shown,
             dynamic_dims_sizes=[list(tensor.size()) for tensor in shown],
@@ -225,28 +216,24 @@ class Table:
         grads: list[Any] = [param.grad for param in self.params]
         same = self._guards.check(*grads)
         if not same:  # perhaps only because some are None
-            grads = [
-                stand_in if grad is None else grad
-                for grad, stand_in in zip(grads, self._stand_ins, strict=True)
-            ]
+            pairs = zip(grads, self._stand_ins, strict=True)
+            grads = [stand_in if grad is None else grad for grad, stand_in in pairs]
             same = self._guards.check(*grads)
         if not same or len(params) != self._number_of_params:
             return STALE
-        self._gather(
-            *self._before,
-            id(params),
-            *self._after_params,
-            id(state),
-            self._known_state,
-            id(grads),
-            *self._after_grads,
-        )
-        return int(self._result[0])
+        self._gather(id(params), id(state), id(grads))
+        return self._result[0]
 
     @property
-    def active(self) -> Array:
-        """Which rows have a gradient."""
-        return self.pointers[:, 1] != 0
+    def first(self) -> int:
+        """The first row that has a gradient, or -1."""
+        return self._result[1]
+
+    @property
+    def active(self) -> Sequence[int]:
+        """The rows that have a gradient."""
+        everyone = range(len(self.params))
+        return everyone if self._result[2] == len(everyone) else self._pointers[:, 1].nonzero()[0].tolist()
 
     def squares(self) -> tuple[float, Array]:
         """The sum of squares of all gradients, and how many elements of each row's are not finite."""
@@ -257,22 +244,19 @@ class Table:
             np.add.at(bad, lane.chunks[:, 0], sums[:, 1])
         return math.fsum(totals), bad  # rounded once: the same in any order
 
-    def run(self, numbers: Array, which: Array, counts: Array) -> None:
+    def run(self, numbers: list[float], which: Array, counts: list[float]) -> None:
         """Update every row that has a gradient, and its counts.
 
         Args:
-            numbers: Rows of factor, bound and the rule's scalars, as float64.
-            which: For each of the table's rows, which of ``numbers`` and ``counts`` is its.
-            counts: Rows of the counters' new values, as float64.
+            numbers: Factor, bound and the rule's scalars of each kind of row, one kind after the other.
+            which: The kind of each row.
+            counts: The counters' new values of each kind, one kind after the other.
         """
-        first, second = address(numbers), address(which)
+        flat, new, kinds = array("d", numbers), array("d", counts), address(which)
         for lane in self._lanes:
-            lane.run(first, second)
-        self._count(*self._count_before, second, address(counts), address(self.fresh))
-        if self.active.all():
-            increment_version(self.params)
-        else:
-            increment_version([p for p, active in zip(self.params, self.active, strict=True) if active])
+            lane.run(flat.buffer_info()[0], kinds)
+        self._count(kinds, new.buffer_info()[0])
+        increment_version([self.params[row] for row in self.active])
 
     def stats(self) -> Array:
         """Of the last run: each row's sums of squares of parameter, update and gradient."""
@@ -283,7 +267,7 @@ class Table:
 
 
 class Lane:
-    """The rows of one layout, cut into chunks."""
+    """The rows of one layout, cut into chunks that threads share out."""
 
     def __init__(
         self, rule: Rule, layout: Layout, rows: Sequence[int], sizes: Sequence[int], pointers: Array
@@ -293,35 +277,47 @@ class Lane:
             for row in rows
             for start in range(0, sizes[row], CHUNK)
         ]
-        self.chunks = np.array(chunks, dtype=np.int64).reshape(-1, 3)
+        self.chunks = integers(chunks).reshape(-1, 3)
         ends = np.cumsum(self.chunks[:, 2])
         # A batch ends where the elements so far pass a multiple of a chunk.
-        last = np.flatnonzero(np.diff(ends // CHUNK, prepend=0)) + 1 if len(chunks) else ends
-        self._batches = np.unique(np.append(last, [0, len(chunks)])).astype(np.int64)
-        self._elements = int(self.chunks[:, 2].sum())
-        self.sums = np.zeros((len(chunks), 3 if layout.stats else 0))
-        self._squares = np.zeros((len(chunks), 2))
-        self._function, self._grad_dtype = kernel(rule, layout)[0], layout.grad
-        self._pointers, self._width = address(pointers), pointers.shape[1]
+        last = np.flatnonzero(np.diff(ends // CHUNK, prepend=0)) + 1
+        batches = integers(np.unique([0, *last, len(chunks)]))
+        self._helpers = len(batches) - 2 if self.chunks[:, 2].sum() > ALONE else 0
+        self.sums, self._squares = np.zeros((len(chunks), 3)), np.zeros((len(chunks), 2))
+        self._has_sums, self._grad_dtype = layout.stats, layout.grad
+        self._next_batch, self._kept = ctypes.c_int64(), (pointers, batches)
+        self._shared = address(pointers), address(self.chunks), address(batches), len(batches) - 1
+        self._shared += (ctypes.addressof(self._next_batch),)
+        self._update = partial(_present(kernel(rule, layout)[0]), *self._shared, address(self.sums))
 
     def run(self, numbers: int, which: int) -> None:
-        self.sums.fill(0)
-        self._together(self._function, (self._pointers, numbers, which), self.sums)
+        """Update all rows that have a gradient, by the numbers at these addresses."""
+        if self._has_sums:
+            self.sums.fill(0)
+        self._together(self._update, numbers, which)
 
     def squares(self) -> Array:
+        """For each chunk the sum of squares of its gradients, and how many are not finite."""
         self._squares.fill(0)
-        self._together(squares(self._grad_dtype)[0], (self._pointers, self._width), self._squares)
+        width = self._kept[0].shape[1]
+        self._together(_present(squares(self._grad_dtype)[0]), width, *self._shared, address(self._squares))
         return self._squares
 
-    def _together(self, function: Function | None, arguments: tuple[int, ...], sums: Array) -> None:
-        assert function is not None  # a row whose layout has no kernel is no row of a table
-        next_batch, batches = ctypes.c_int64(0), len(self._batches) - 1
-        helpers = 0 if self._elements <= ALONE else min(torch.get_num_threads(), batches) - 1
-        arguments += address(self.chunks), address(self._batches), batches
-        together(helpers, function, (*arguments, ctypes.addressof(next_batch), address(sums)))
+    def _together(self, function: Function, *arguments: int) -> None:
+        self._next_batch.value = 0
+        together(min(self._helpers, torch.get_num_threads() - 1), function, arguments)
 
 
-def address(array: Any) -> int:
+def integers(values: Any) -> Array:
+    """An array of the compiled code's integers."""
+    return np.array(values, dtype=np.int64)
+
+
+def address(values: Array) -> int:
     """Where an array's memory starts."""
-    start: int = array.__array_interface__["data"][0]
-    return start
+    return int(values.ctypes.data)
+
+
+def _present(function: Function | None) -> Function:
+    assert function is not None  # or the layout of a row would have been refused
+    return function

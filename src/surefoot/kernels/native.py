@@ -21,31 +21,31 @@ CURRENT, MIXED, STALE = 0, 1, 2
 
 
 def gather(
-    functions,  # addresses of PyList_GetItem, PyDict_Next, PyDict_GetItem and of a tensor's data_ptr
-    result,  # where the result goes; three numbers of working memory follow
-    params,  # the list of all parameters as they are now, and what it should hold
-    known_params,
+    functions,  # addresses of PyList_GetItem, PyDict_Next, PyDict_GetItem and of what gives a tensor's address
+    result,  # three numbers for the result, and three to work with
+    known_params,  # what params should hold
     number_of_params,
-    state,  # the dict of states, and the keys and values that it should hold, in turns and with a 0 at the end
-    known_state,
-    grads,  # the list of the rows' gradients, or the stand-ins of those that have none
-    stand_ins,
+    known_state,  # what state should hold, keys and values in turns, and a 0 at the end
+    stand_ins,  # what stands in grads for a gradient that is missing
     rows,
-    entries,  # a dict for each row, the keys to look up, and the objects to find: parameter, counters, buffers
-    keys,
-    objects,
+    entries,  # for each row its state, a dict
+    keys,  # what to look up in it: counters, then buffers
     counters,
     buffers,
-    pointers,  # of parameter, gradient and buffers; of the counters; and what the counters say
+    objects,  # for each row what should be found: parameter, counters, buffers; 0 where it has none
+    pointers,  # for each row the addresses of parameter, gradient and buffers
     counter_pointers,
-    counts,
-    fresh,
-    wide,
+    counts,  # what is at counter_pointers
+    fresh,  # for each row whether its buffers are new
+    wide,  # whether counters are of 64 bits
+    params,  # the list of all parameters of now
+    state,  # the dict of all states of now
+    grads,  # the list of the rows' gradients of now
 ):
-    """Look at a table's Python objects: are they those it was made of, and where are the gradients now?
+    """Look at Python's objects: are they those the table was made of, and where are the gradients?
 
     The result is CURRENT if all rows that have a gradient have the same counts, MIXED if not, and STALE if
-    anything is not what it was.
+    anything is not what it was; the first row that has a gradient; and how many there are.
     """
     store_int64(result, 0, STALE)
     get_item, next_item, look_up, data_ptr = (
@@ -57,7 +57,7 @@ def gather(
     for i in range(number_of_params):
         if call(get_item, params, i, 0, 0) != load_int64(known_params, i):
             return 0
-    position, key, value = result + 8, result + 16, result + 24
+    position, key, value = result + 24, result + 32, result + 40
     store_int64(position, 0, 0)
     n = 0
     while call(next_item, state, position, key, value) & 0xFFFFFFFF:  # it returns a 32-bit truth
@@ -68,7 +68,7 @@ def gather(
         n += 1
     if load_int64(known_state, 2 * n) != 0:
         return 0
-    first, status = -1, CURRENT
+    first, present, status = -1, 0, CURRENT
     for row in range(rows):
         base = objects + 8 * row * (1 + counters + buffers)
         place = pointers + 8 * row * (2 + buffers)
@@ -88,6 +88,7 @@ def gather(
             store_int64(place, 1, 0)
             continue
         store_int64(place, 1, call(data_ptr, grad, 0, 0, 0))
+        present += 1
         for j in range(counters):
             pointer = call(data_ptr, load_int64(base, 1 + j), 0, 0, 0)
             store_int64(counter_pointers, row * counters + j, pointer)
@@ -100,13 +101,15 @@ def gather(
         if first < 0:
             first = row
     store_int64(result, 0, status)
+    store_int64(result, 1, first)
+    store_int64(result, 2, present)
     return 0
 
 
-def count(pointers, width, rows, counter_pointers, counters, wide, which, values, fresh):
+def count(rows, counters, buffers, pointers, counter_pointers, fresh, wide, which, values):
     """Write each row's new counts, the ``which``-th of ``values``, if it has a gradient."""
     for row in range(rows):
-        if load_int64(pointers, row * width + 1) == 0:
+        if load_int64(pointers, row * (2 + buffers) + 1) == 0:
             continue
         store_int64(fresh, row, 0)
         for j in range(counters):

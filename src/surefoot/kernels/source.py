@@ -116,8 +116,8 @@ class _Literals(ast.NodeTransformer):
 def kernel_source(rule: Rule, layout: Layout) -> str:
     """What Numba compiles for a rule over tensors of one layout.
 
-    Its ``run`` takes the addresses of a table's pointers (parameter, gradient, buffers), of the rows' numbers
-    (factor of the gradient, bound, scalars) and which of them is whose, and of the chunks to share out.
+    Its ``run`` takes the addresses of a table's pointers (parameter, gradient, buffers), of the chunks to share
+    out, and of numbers (factor of the gradient, bound, scalars) and which of them are whose.
 
     Raises:
         UnsupportedRuleError: The rule's source is not to be had, or uses a name that kernels do not know.
@@ -186,7 +186,7 @@ def kernel_source(rule: Rule, layout: Layout) -> str:
             for name, addend in zip(sums, addends, strict=False)
         ),
         f"    return {', '.join([*sums, '0'])}",
-        "def run(pointers, numbers, which, chunks, batches, last_batch, next_batch, sums):",
+        "def run(pointers, chunks, batches, last_batch, next_batch, sums, numbers, which):",
         f"    width = {len(dtypes)}",
         CHUNKS,
         f"            mine = numbers + {8 * (2 + len(rule.scalars))} * load_int64(which, row)",
@@ -211,7 +211,7 @@ def squares_source(dtype: str) -> str:
         f"            number = {load}",
         "            bad += not number - number == 0",
         "    return total, bad",
-        "def run(pointers, width, chunks, batches, last_batch, next_batch, sums):",
+        "def run(width, pointers, chunks, batches, last_batch, next_batch, sums):",
         CHUNKS,
         f"            total, bad = chunk(load_int64(place, 1) + {SIZES[dtype]} * start, size)",
         "            store_float64(sums, 2 * k, total)",

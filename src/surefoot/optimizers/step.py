@@ -214,7 +214,7 @@ class Plan:
             self._run_table(optimizer, self._table, status, factor, bound or 0.0)
             if optimizer.stats:
                 sums = self._table.stats().tolist()
-                stats = {id(self._table.params[row]): sums[row] for row in self._table.active.nonzero()[0]}
+                stats = {id(self._table.params[row]): sums[row] for row in self._table.active}
         if self._work:
             eagers = [self._row(optimizer, member, factor, bound) for member in self._work]
             squares = eager.run(optimizer.rule, eagers, optimizer.stats)
@@ -236,25 +236,25 @@ class Plan:
         if self._kinds is None:
             self._kinds = self._sort_groups()[table.groups]
         if status == CURRENT:
-            example = int(np.argmax(table.active))
-            which, cohorts = self._kinds, [(kind, example) for kind in range(len(self._distinct))]
+            which, cohorts = self._kinds, [(kind, table.first) for kind in range(len(self._distinct))]
         else:
-            rows = table.active.nonzero()[0]
+            rows = np.array(table.active)
             keys = np.column_stack([self._kinds, table.fresh, table.counts])[rows]
             _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
             which = np.zeros_like(self._kinds)
             which[rows] = inverse.reshape(-1)
             cohorts = [(int(self._kinds[row]), int(row)) for row in rows[first]]
         number = np.float64 if table.wide else np.float32
-        numbers, counts = [], []
+        numbers: list[float] = []
+        counts: list[float] = []
         for kind, row in cohorts:
             hyper = self._distinct[kind]
             state: dict[str, Any] = dict(zip(optimizer.counters, map(number, table.counts[row]), strict=True))
             scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
-            sign = -factor if hyper.get("maximize", False) else factor
-            numbers.append([sign, bound, *(0.0 if value is None else value for value in scalars)])
-            counts.append([state[name] for name in optimizer.counters])
-        table.run(np.array(numbers, dtype=np.float64), which, np.array(counts, dtype=np.float64))
+            numbers += -factor if hyper.get("maximize", False) else factor, bound
+            numbers += [0.0 if value is None else value for value in scalars]
+            counts += [state[name] for name in optimizer.counters]
+        table.run(numbers, which, counts)
 
     def _row(self, optimizer: Optimizer, member: Member, factor: float, bound: float | None) -> Row:
         """A row for the eager executor, its counters counted."""
@@ -299,12 +299,14 @@ class Plan:
     def _read_groups(self, optimizer: Optimizer) -> bool:
         """Read hyperparameters that changed; False if the groups did, or the buffers and numbers they use."""
         groups = optimizer.param_groups
+        holds = self._sizes == list(map(len, groups))
         if len(groups) != len(self._readers):
             return False
-        holds = self._sizes == [len(group) for group in groups]
-        for i, group in enumerate(groups):
-            values = self._readers[i](group)
-            if values != self._values[i]:
+        values = [read(group) for read, group in zip(self._readers, groups, strict=True)]
+        if values == self._values:
+            return holds
+        for i, (group, value) in enumerate(zip(groups, values, strict=True)):
+            if value != self._values[i]:
                 hyper = plain(group, optimizer.defaults)
                 self._hypers[i], self._kinds = hyper, None
                 # Those that must stay tensors are read at every step.
