@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -20,12 +20,30 @@ from surefoot.files import write
 from surefoot.kernels.source import OPTIONS, Layout, UnsupportedRuleError, kernel_source, squares_source
 from surefoot.rule import Rule
 
-__all__ = ["Function", "kernel", "native", "squares"]
+__all__ = ["Call", "Function", "kernel", "native", "squares"]
 
-Function = Callable[..., Any]
-"""Compiled code: it takes integers, addresses among them, and leaves its results in memory."""
+Function = Callable[[int], Any]
+"""Compiled code: it takes the address of its arguments, integers, and leaves its results in memory."""
 
 HERE = Path(__file__).parent
+
+
+class Call:
+    """A compiled function with its arguments, of which those that come last may change.
+
+    Args:
+        function: The function.
+        fixed: The arguments that stay.
+        free: How many come after them, to be set in ``arguments``.
+    """
+
+    def __init__(self, function: Function | None, fixed: Sequence[int], free: int = 0) -> None:
+        assert function is not None  # or no table would have been made
+        self.arguments = (ctypes.c_int64 * (len(fixed) + free))(*fixed)
+        self._function, self._address = function, ctypes.addressof(self.arguments)
+
+    def __call__(self) -> None:
+        self._function(self._address)
 
 
 @cache
@@ -56,7 +74,7 @@ def native(name: str) -> tuple[Function | None, str]:
 
 def _function(source: str, name: str, what: str, prototype: Any) -> tuple[Function | None, str]:
     try:
-        return _load(_machine_code(source, name), name, _arity(source, name), prototype), ""
+        return _load(_machine_code(source, name), name, prototype), ""
     except ModuleNotFoundError as error:
         return None, f"{error.name} is not installed"
     except Exception as error:  # whatever it is, the eager executor carries on
@@ -71,8 +89,8 @@ def _machine_code(source: str, name: str) -> bytes:
 
     versions = [metadata.version("numba"), metadata.version("llvmlite"), sys.version]
     machine = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
-    intrinsics = (HERE / "intrinsics.py").read_text(encoding="utf-8")
-    key = hashlib.sha256("\0".join([source, name, intrinsics, *versions, *machine]).encode()).digest()
+    ours = [(HERE / file).read_text(encoding="utf-8") for file in ("intrinsics.py", "compiled.py")]
+    key = hashlib.sha256("\0".join([source, name, *ours, *versions, *machine]).encode()).digest()
     folder = _folder()
     path = folder and folder / f"{name}-{key.hex()[:24]}.o"
     kept = path.read_bytes() if path and path.is_file() else b""
@@ -91,10 +109,20 @@ def _compile(source: str, name: str) -> bytes:
     import llvmlite.binding as llvm
     import numba
 
-    namespace: dict[str, Any] = {"__name__": f"surefoot.kernels.{name}"}
+    (arity,) = (
+        len(f.args.args) for f in ast.parse(source).body if isinstance(f, ast.FunctionDef) and f.name == name
+    )
+    arguments = ", ".join(f"load_int64(arguments, {i})" for i in range(arity))
+    source += f"""
+import numba
+from surefoot.kernels.intrinsics import load_int64
+{name} = numba.njit(**OPTIONS)({name})
+def entry(arguments):
+    return {name}({arguments})
+"""
+    namespace: dict[str, Any] = {"__name__": f"surefoot.kernels.{name}", "OPTIONS": OPTIONS}
     exec(compile(source, f"<surefoot {name}>", "exec"), namespace)
-    signature = numba.int64(*[numba.int64] * _arity(source, name))
-    dispatcher = numba.njit([signature], **OPTIONS)(namespace[name])
+    dispatcher = numba.njit([numba.int64(numba.int64)], **OPTIONS)(namespace["entry"])
     module = llvm.parse_assembly(dispatcher.inspect_llvm(dispatcher.signatures[0]))
     (function,) = (f for f in module.functions if not f.is_declaration and f.linkage.name == "external")
     function.name = name
@@ -102,7 +130,7 @@ def _compile(source: str, name: str) -> bytes:
     return code
 
 
-def _load(code: bytes, name: str, arity: int, prototype: Any) -> Function:
+def _load(code: bytes, name: str, prototype: Any) -> Function:
     import llvmlite.binding as llvm
 
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
@@ -110,20 +138,13 @@ def _load(code: bytes, name: str, arity: int, prototype: Any) -> Function:
     engine.finalize_object()
     _engines.append(engine)
     # Numba's functions take two addresses more, for what they return and what they raise.
-    kind = prototype(ctypes.c_int32, *[ctypes.c_int64] * (2 + arity))
+    kind = prototype(ctypes.c_int32, *[ctypes.c_int64] * 3)
     return partial(kind(engine.get_function_address(name)), *_unread)
 
 
 _engines: list[Any] = []  # the owners of all code that was loaded
 _unread_memory = (ctypes.c_int64 * 2)()
 _unread = [ctypes.addressof(_unread_memory), ctypes.addressof(_unread_memory) + 8]
-
-
-def _arity(source: str, name: str) -> int:
-    (function,) = (
-        node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name
-    )
-    return len(function.args.args)
 
 
 def _target_machine() -> Any:

@@ -12,7 +12,7 @@ import ctypes
 import math
 from array import array
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
-from surefoot.kernels.compiled import Function, kernel, native, squares
+from surefoot.kernels.compiled import Call, kernel, native, squares
 from surefoot.kernels.source import SIZES, Layout
 from surefoot.kernels.table import Member
 from surefoot.kernels.threads import together
@@ -177,6 +177,7 @@ class Table:
         self.counts = np.zeros((len(members), len(counters)))
         counter_pointers = integers(np.zeros_like(self.counts))
         self.fresh = integers([member.fresh for member, _ in members])
+        self._which, self._kinds = self.fresh, 0  # the last that run was given, and its address
         self._result = (ctypes.c_int64 * 6)()
         functions, _ = _api()
         known_params = integers([id(param) for param in params])
@@ -190,15 +191,12 @@ class Table:
         # An address is an object's own only while it lives.
         self._kept = names, objects, entries, list(params), list(state.items()), functions, counter_pointers
         self._kept += known_params, known_state, stand_ins, entry_ids, keys, object_ids
-        self._gather = partial(
-            _present(native("gather")[0]),
-            *(address(functions), ctypes.addressof(self._result), address(known_params), len(params)),
-            *(address(known_state), address(stand_ins), rows, address(entry_ids), address(keys), *sizes),
-            *(address(object_ids), *places, address(self.counts), address(self.fresh), int(self.wide)),
-        )
-        self._count = partial(
-            _present(native("count")[0]), rows, *sizes, *places, address(self.fresh), int(self.wide)
-        )
+        fixed = [address(functions), ctypes.addressof(self._result), address(known_params), len(params)]
+        fixed += [address(known_state), address(stand_ins), rows, address(entry_ids), address(keys), *sizes]
+        fixed += [address(object_ids), *places, address(self.counts), address(self.fresh), int(self.wide)]
+        self._gather = Call(native("gather")[0], fixed, free=3)
+        fixed = [rows, *sizes, *places, address(self.fresh), int(self.wide)]
+        self._count = Call(native("count")[0], fixed, free=2)
         of_layout: dict[Layout, list[int]] = {}
         for row, (_, found) in enumerate(members):
             of_layout.setdefault(found, []).append(row)
@@ -221,7 +219,8 @@ class Table:
             same = self._guards.check(*grads)
         if not same or len(params) != self._number_of_params:
             return STALE
-        self._gather(id(params), id(state), id(grads))
+        self._gather.arguments[-3:] = id(params), id(state), id(grads)
+        self._gather()
         return self._result[0]
 
     @property
@@ -232,8 +231,8 @@ class Table:
     @property
     def active(self) -> Sequence[int]:
         """The rows that have a gradient."""
-        everyone = range(len(self.params))
-        return everyone if self._result[2] == len(everyone) else self._pointers[:, 1].nonzero()[0].tolist()
+        rows: list[int] = self._pointers[:, 1].nonzero()[0].tolist()
+        return rows
 
     def squares(self) -> tuple[float, Array]:
         """The sum of squares of all gradients, and how many elements of each row's are not finite."""
@@ -252,11 +251,15 @@ class Table:
             which: The kind of each row.
             counts: The counters' new values of each kind, one kind after the other.
         """
-        flat, new, kinds = array("d", numbers), array("d", counts), address(which)
+        if which is not self._which:
+            self._which, self._kinds = which, address(which)
+        flat, new, kinds = array("d", numbers), array("d", counts), self._kinds
         for lane in self._lanes:
             lane.run(flat.buffer_info()[0], kinds)
-        self._count(kinds, new.buffer_info()[0])
-        increment_version([self.params[row] for row in self.active])
+        self._count.arguments[-2:] = kinds, new.buffer_info()[0]
+        self._count()
+        everyone = self._result[2] == len(self.params)
+        increment_version(self.params if everyone else [self.params[row] for row in self.active])
 
     def stats(self) -> Array:
         """Of the last run: each row's sums of squares of parameter, update and gradient."""
@@ -286,26 +289,28 @@ class Lane:
         self.sums, self._squares = np.zeros((len(chunks), 3)), np.zeros((len(chunks), 2))
         self._has_sums, self._grad_dtype = layout.stats, layout.grad
         self._next_batch, self._kept = ctypes.c_int64(), (pointers, batches)
-        self._shared = address(pointers), address(self.chunks), address(batches), len(batches) - 1
-        self._shared += (ctypes.addressof(self._next_batch),)
-        self._update = partial(_present(kernel(rule, layout)[0]), *self._shared, address(self.sums))
+        self._width = pointers.shape[1]
+        self._fixed = [address(pointers), address(self.chunks), address(batches), len(batches) - 1]
+        self._fixed += [ctypes.addressof(self._next_batch)]
+        self._update = Call(kernel(rule, layout)[0], [*self._fixed, address(self.sums)], free=2)
 
     def run(self, numbers: int, which: int) -> None:
         """Update all rows that have a gradient, by the numbers at these addresses."""
         if self._has_sums:
             self.sums.fill(0)
-        self._together(self._update, numbers, which)
+        self._update.arguments[-2:] = numbers, which
+        self._together(self._update)
 
     def squares(self) -> Array:
         """For each chunk the sum of squares of its gradients, and how many are not finite."""
         self._squares.fill(0)
-        width = self._kept[0].shape[1]
-        self._together(_present(squares(self._grad_dtype)[0]), width, *self._shared, address(self._squares))
+        function, _ = squares(self._grad_dtype)
+        self._together(Call(function, [self._width, *self._fixed, address(self._squares)]))
         return self._squares
 
-    def _together(self, function: Function, *arguments: int) -> None:
+    def _together(self, call: Call) -> None:
         self._next_batch.value = 0
-        together(min(self._helpers, torch.get_num_threads() - 1), function, arguments)
+        together(min(self._helpers, torch.get_num_threads() - 1), call)
 
 
 def integers(values: Any) -> Array:
@@ -316,8 +321,3 @@ def integers(values: Any) -> Array:
 def address(values: Array) -> int:
     """Where an array's memory starts."""
     return int(values.ctypes.data)
-
-
-def _present(function: Function | None) -> Function:
-    assert function is not None  # or the layout of a row would have been refused
-    return function

@@ -6,11 +6,10 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
 
 __all__ = ["together"]
 
-Job = tuple[Callable[..., Any], tuple[int, ...], "SimpleQueue[BaseException | None]"]
+Job = tuple[Callable[[], None], "SimpleQueue[BaseException | None]"]
 
 
 class _Pool:
@@ -30,23 +29,23 @@ class _Pool:
 _pool = _Pool()
 
 
-def together(helpers: int, function: Callable[..., Any], arguments: tuple[int, ...]) -> None:
-    """Call ``function(*arguments)`` here and in ``helpers`` other threads at once; it shares out the work itself.
+def together(helpers: int, call: Callable[[], None]) -> None:
+    """Make a call here and in ``helpers`` other threads at once; it shares out the work itself.
 
     Raises:
         BaseException: What any of the calls raised.
     """
     global _pool
     if helpers < 1:
-        function(*arguments)
+        call()
         return
     if _pool.process != os.getpid():
         _pool = _Pool()
     _pool.employ(helpers)
     done: SimpleQueue[BaseException | None] = SimpleQueue()
     for _ in range(helpers):
-        _pool.jobs.put((function, arguments, done))
-    function(*arguments)
+        _pool.jobs.put((call, done))
+    call()
     for error in [done.get() for _ in range(helpers)]:
         if error is not None:
             raise error
@@ -54,9 +53,9 @@ def together(helpers: int, function: Callable[..., Any], arguments: tuple[int, .
 
 def _work(jobs: SimpleQueue[Job]) -> None:
     while True:
-        function, arguments, done = jobs.get()
+        call, done = jobs.get()
         try:
-            function(*arguments)
+            call()
         except BaseException as error:
             done.put(error)
         else:

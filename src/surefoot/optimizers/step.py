@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import chain
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,8 +39,7 @@ class Norms(NamedTuple):
     grad: float
 
 
-@dataclass(frozen=True)
-class LastStep:
+class LastStep(NamedTuple):
     """What the last call of ``step`` did.
 
     Attributes:
@@ -249,7 +247,8 @@ class Plan:
         counts: list[float] = []
         for kind, row in cohorts:
             hyper = self._distinct[kind]
-            state: dict[str, Any] = dict(zip(optimizer.counters, map(number, table.counts[row]), strict=True))
+            counted = zip(optimizer.counters, table.counts[row].tolist(), strict=True)
+            state: dict[str, Any] = {name: number(count) for name, count in counted}
             scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
             numbers += -factor if hyper.get("maximize", False) else factor, bound
             numbers += [0.0 if value is None else value for value in scalars]
