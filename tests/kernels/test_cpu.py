@@ -1,13 +1,9 @@
 """The CPU executor: the bits of the eager one, whatever the tensors, the threads and the faults."""
 
+import itertools
 import multiprocessing
-import os
-import subprocess
-import sys
 import threading
-import warnings
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +12,8 @@ from child import step_and_send
 from walk import copies, gradients, parameters, tensors_of, walk
 
 import surefoot
-from surefoot.kernels import compiled, cpu, eager
-from surefoot.kernels.source import Layout, UnsupportedRuleError, kernel_source
-from surefoot.kernels.table import Row
-from surefoot.rule import rule
+from surefoot import rule
+from surefoot.kernels import Layout, cpu, eager
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SHAPES = ((5, 3), (7,), (), (0, 2), (3 * cpu.CHUNK + 5,))
@@ -34,6 +28,11 @@ CLOSE = {
     torch.float16: {"rtol": 2**-10, "atol": 1e-7},
     torch.complex64: {"rtol": 0, "atol": 0},  # eager in both
 }
+
+
+@rule
+def plain(param, grad, /, lr):
+    return (param - lr * grad,)
 
 
 def assert_same_bits(ours, theirs):
@@ -61,7 +60,7 @@ def both_ways(build, params, grads):
 def no_eager(monkeypatch):
     """Fails a test whose tensors should all have kernels."""
 
-    def run(rule, table):
+    def run(rule, rows, stats):
         raise AssertionError("a row went to the eager executor")
 
     monkeypatch.setattr(eager, "run", run)
@@ -195,19 +194,22 @@ def test_same_bits_for_any_number_of_threads(case, threads):
         assert_same_bits(end, ends[0])
 
 
-@pytest.mark.parametrize("threads_", [1, 2, 3, 7, 64])
 @pytest.mark.parametrize(
-    "sizes", [(1,), (cpu.ALONE + 1,), (5, 10 * cpu.CHUNK, 3), (1,) * 1000, (cpu.CHUNK,) * 9]
+    "sizes", [(1,), (cpu.ALONE + 1,), (5, 10 * cpu.CHUNK, 3), (1,) * 1000, (cpu.CHUNK,) * 9, (0,), (0, 4, 0)]
 )
-def test_shares_cover_everything_once(sizes, threads_):
-    chunks, bounds = cpu._shares(sizes, threads_)
-    assert bounds[0] == 0
-    assert bounds[-1] == len(chunks)
-    assert bounds == sorted(bounds)
+def test_batches_of_chunks_cover_everything_once(sizes):
+    layout = Layout("float32", "float32", (), (True,))
+    lane = cpu.Lane(plain, layout, range(len(sizes)), sizes, cpu.integers([[0, 0]] * len(sizes)))
+    _, batches = lane._kept
+    assert batches[0] == 0
+    assert batches[-1] == len(lane.chunks)
+    assert (batches[1:] > batches[:-1]).all()
     for row, size in enumerate(sizes):
-        mine = chunks[chunks[:, 0] == row]
+        mine = lane.chunks[lane.chunks[:, 0] == row]
         assert mine[:, 2].sum() == size
         assert (mine[1:, 1] == mine[:-1, 1] + mine[:-1, 2]).all()
+    each = [lane.chunks[a:b, 2].sum() for a, b in itertools.pairwise(batches)]
+    assert all(size < 2 * cpu.CHUNK for size in each)
 
 
 def test_two_optimizers_in_two_threads(threads):
@@ -256,154 +258,6 @@ def test_a_step_counts_as_a_change_of_the_parameters():
     surefoot.SGD([weight], lr=0.1).step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
-
-
-# Sources and faults
-
-PLAIN = Layout("float32", "float32", (), (True,))
-
-
-@rule
-def unknown_name(param, grad, /, lr):
-    return (param - lr * torch.sign(grad),)
-
-
-@rule
-def descend(param, grad, /, lr):
-    return (param - lr * grad,)
-
-
-def row():
-    return Row(torch.ones(3), torch.full((3,), 0.5), 1.0, (), (0.1,))
-
-
-def run(rule, one):
-    with torch.no_grad():  # as in a step
-        cpu.run(rule, [one])
-
-
-def test_literals_are_of_the_arithmetics_type():
-    @rule
-    def shrink(param, grad, /, lr):
-        return (0.5 * param - 2 * lr * grad,)
-
-    source = kernel_source(shrink, PLAIN)
-    assert "constant_0 = float32(0.5)" in source
-    assert "constant_1 = float32(2.0)" in source
-
-
-def test_a_rule_with_an_unknown_name_is_eagers():
-    with pytest.raises(UnsupportedRuleError, match=r"torch\.sign"):
-        kernel_source(unknown_name, PLAIN)
-    one = row()
-    run(unknown_name, one)
-    torch.testing.assert_close(one.param, torch.full((3,), 0.9))
-
-
-def test_a_rule_without_source_is_eagers():
-    namespace = {"rule": rule}
-    exec(
-        "def typed_in(param, grad, /, lr):\n    return (param - lr * grad,)\ntyped = rule(typed_in)",
-        namespace,
-    )
-    with pytest.raises(UnsupportedRuleError, match="its source cannot be read"):
-        kernel_source(namespace["typed"], PLAIN)
-    one = row()
-    run(namespace["typed"], one)
-    torch.testing.assert_close(one.param, torch.full((3,), 0.95))
-
-
-@pytest.fixture
-def fresh(monkeypatch):
-    """Nothing compiled or decided yet in this process."""
-    compiled.kernel.cache_clear()
-    compiled._folder.cache_clear()
-    yield monkeypatch
-    compiled.kernel.cache_clear()
-    compiled._folder.cache_clear()
-
-
-def test_without_numba_eager_carries_on(fresh):
-    fresh.setitem(sys.modules, "numba", None)
-    assert compiled.kernel(descend, PLAIN) == (None, "Numba is not installed")
-    one = row()
-    run(descend, one)
-    torch.testing.assert_close(one.param, torch.full((3,), 0.95))
-
-
-def test_a_compiler_that_fails_is_warned_about_once(fresh):
-    def fails(*arguments):
-        raise OSError("no space left on device")
-
-    fresh.setattr(compiled, "_compiled", fails)
-    one = row()
-    with pytest.warns(
-        RuntimeWarning, match=r"'descend' could not be compiled \(OSError: no space left.*carries on"
-    ):
-        run(descend, one)
-    run(descend, one)
-    torch.testing.assert_close(one.param, torch.full((3,), 0.9))
-
-
-def test_the_cache_is_the_users_alone(fresh, tmp_path):
-    fresh.setenv("SUREFOOT_CACHE", str(tmp_path / "kernels"))
-    assert compiled.kernel(descend, PLAIN)[0] is not None
-    assert (tmp_path / "kernels").stat().st_mode & 0o777 == 0o700
-    assert any((tmp_path / "kernels").glob("surefoot_kernel_*.py"))
-
-
-def test_a_folder_that_others_can_write_is_not_trusted(fresh, tmp_path):
-    tmp_path.chmod(0o777)
-    fresh.setenv("SUREFOOT_CACHE", str(tmp_path))
-    with pytest.warns(RuntimeWarning, match="can be written by others"):
-        assert compiled.kernel(descend, PLAIN)[0] is not None
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_made_is_done_without(fresh, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    fresh.setenv("SUREFOOT_CACHE", str(tmp_path / "file" / "kernels"))
-    with pytest.warns(RuntimeWarning, match="compiled kernels cannot be kept"):
-        assert compiled.kernel(descend, PLAIN)[0] is not None
-
-
-def test_without_a_home_there_is_a_folder_all_the_same(fresh):
-    for name in ("HOME", "XDG_CACHE_HOME", "SUREFOOT_CACHE"):
-        fresh.delenv(name, raising=False)
-
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
-
-    fresh.setattr(Path, "home", homeless)
-    with pytest.warns(RuntimeWarning, match="Could not determine home"):
-        assert compiled.kernel(descend, PLAIN)[0] is not None
-
-
-@pytest.mark.parametrize("pattern", ["*.py", "**/*.nbi", "**/*.nbc"])
-def test_a_damaged_file_of_the_cache_is_made_again(fresh, tmp_path, pattern):
-    folder = tmp_path / "kernels"
-    fresh.setenv("SUREFOOT_CACHE", str(folder))
-    compiled.kernel(descend, PLAIN)
-    (damaged,) = folder.glob(pattern) if pattern == "*.py" else [next(folder.glob(pattern))]
-    damaged.write_bytes(b"not what it was")
-    compiled.kernel.cache_clear()
-    one = row()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        run(descend, one)
-    torch.testing.assert_close(one.param, torch.full((3,), 0.95))
-
-
-def test_two_processes_may_compile_at_once(tmp_path):
-    code = (
-        "import torch, surefoot; p = torch.ones(3, requires_grad=True); p.grad = torch.ones(3); "
-        "surefoot.SGD([p], lr=0.5, executor='cpu').step(); assert p.tolist() == [0.5] * 3"
-    )
-    environment = {**os.environ, "SUREFOOT_CACHE": str(tmp_path / "kernels")}
-    children = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=environment) for _ in range(2)
-    ]
-    assert [child.wait() for child in children] == [0, 0]
 
 
 @pytest.mark.parametrize("size", [1, 5])

@@ -170,7 +170,7 @@ def _folder() -> Path | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise PermissionError(f"{folder} can be written by others: its mode must be 0700")
+            raise PermissionError(f"{folder} is open to others: its mode must be 0700")
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"room?")
     except (OSError, RuntimeError) as error:

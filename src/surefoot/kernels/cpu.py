@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -75,11 +75,20 @@ def layout(
     dtypes = (DTYPES[member.entry[name].dtype] if name in member.buffers else None for name in rule.buffers)
     grad = param if member.grad is None else member.grad
     found = Layout(DTYPES[param.dtype], DTYPES[grad.dtype], tuple(dtypes), member.scalars, bound, stats)
-    needed = [kernel(rule, found), native("gather"), native("count"), _api()]
-    for function, reason in [*needed, squares(found.grad)] if looks else needed:
+    for function, reason in _needed(rule, found, looks):
         if function is None:
             return None, reason
     return found, ""
+
+
+def _needed(rule: Rule, found: Layout, looks: bool) -> Iterator[tuple[Any, str]]:
+    """What has to be there for a kernel to run, one after the other."""
+    yield _api()
+    yield kernel(rule, found)
+    yield native("gather")
+    yield native("count")
+    if looks:
+        yield squares(found.grad)
 
 
 def _oddity(tensor: Tensor) -> str:

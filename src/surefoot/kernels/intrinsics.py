@@ -7,6 +7,7 @@ Imported only where Numba is, when something is compiled.
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "load_int64",
     "maximum",
     "minimum",
+    "prefetch",
     "sign",
     "store_bfloat16",
     "store_float16",
@@ -107,6 +109,20 @@ def fetch_add(typing_context, address, number):
         return builder.atomic_rmw("add", counter, arguments[1], "monotonic")
 
     return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def prefetch(typing_context, address):
+    """Have the memory at an address on its way before it is read; any address will do."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic

@@ -12,6 +12,7 @@ from surefoot.kernels.intrinsics import (
     load_float32,
     load_float64,
     load_int64,
+    prefetch,
     store_float32,
     store_float64,
     store_int64,
@@ -69,7 +70,13 @@ def gather(
     if load_int64(known_state, 2 * n) != 0:
         return 0
     first, present, status = -1, 0, CURRENT
+    ahead = 4
     for row in range(rows):
+        if row + ahead < rows:  # Python's objects are all over the memory
+            prefetch(load_int64(entries, row + ahead))
+            for j in range(1 + counters + buffers):
+                prefetch(load_int64(objects, (row + ahead) * (1 + counters + buffers) + j))
+            prefetch(call(get_item, grads, row + ahead, 0, 0))
         base = objects + 8 * row * (1 + counters + buffers)
         place = pointers + 8 * row * (2 + buffers)
         entry = load_int64(entries, row)
@@ -87,7 +94,10 @@ def gather(
         if grad == load_int64(stand_ins, row):
             store_int64(place, 1, 0)
             continue
-        store_int64(place, 1, call(data_ptr, grad, 0, 0, 0))
+        start = call(data_ptr, grad, 0, 0, 0)
+        store_int64(
+            place, 1, start if start != 0 else 1
+        )  # 0 means that there is none; this one has no elements
         present += 1
         for j in range(counters):
             pointer = call(data_ptr, load_int64(base, 1 + j), 0, 0, 0)
