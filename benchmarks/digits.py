@@ -4,7 +4,6 @@ python benchmarks/digits.py [--seeds 3]
 """
 
 import argparse
-import csv
 import re
 import statistics
 import subprocess
@@ -13,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import machine
+from surefoot.bench import write_csv
 
 RESULTS = Path(__file__).parent / "results" / "digits.csv"
 
@@ -39,11 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [one(seed, folder) | machine() for seed in range(parser.parse_args().seeds)]
-    with open(RESULTS, "w", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+        rows = [one(seed, folder) for seed in range(parser.parse_args().seeds)]
+    write_csv(RESULTS, rows)
     for row in rows:
         print(row)
     for name in ("accuracy_percent", "training_s", "command_s"):

@@ -3,13 +3,12 @@
 python benchmarks/import_time.py
 """
 
-import csv
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-from machine import machine
+from surefoot.bench import write_csv
 
 RESULTS = Path(__file__).parent / "results" / "import_time.csv"
 TIMED = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
@@ -25,11 +24,8 @@ def seconds(modules: str) -> float:
 def main() -> None:
     pairs = [(seconds("torch"), seconds("torch, surefoot")) for _ in range(11)]
     torch_s, both_s = (statistics.median(side) for side in zip(*pairs, strict=True))
-    row = {"torch_s": round(torch_s, 3), "torch_and_surefoot_s": round(both_s, 3)} | machine()
-    with open(RESULTS, "w", newline="") as file:
-        table = csv.DictWriter(file, row, lineterminator="\n")
-        table.writeheader()
-        table.writerow(row)
+    row = {"torch_s": round(torch_s, 3), "torch_and_surefoot_s": round(both_s, 3)}
+    write_csv(RESULTS, [row])
     print(row)
 
 

@@ -1,0 +1,61 @@
+"""The first `step()` of a process: with its kernel compiled, with it from the disk cache, and torch's.
+
+Each in a process of its own, one after the other, on the MLP of 4 tensors.
+
+python benchmarks/first_step.py [--times 5]
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from surefoot.bench import write_csv
+from surefoot.bench.workloads import SHAPES, available, counterpart
+
+RESULTS = Path(__file__).parent / "results" / "first_step.csv"
+
+TIMED = """
+import time, torch, surefoot
+params = [torch.ones(shape, requires_grad=True) for shape in {shapes}]
+for param in params:
+    param.grad = torch.ones_like(param)
+optimizer = {module}.{name}(params, **{settings})
+start = time.perf_counter()
+optimizer.step()
+print(time.perf_counter() - start)
+"""
+
+
+def seconds(module: str, name: str, settings: dict[str, object], cache: str) -> float:
+    code = TIMED.format(shapes=SHAPES["MLP"](), module=module, name=name, settings=settings)
+    environment = {**os.environ, "SUREFOOT_CACHE": cache}
+    command = [sys.executable, "-c", code]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def once(optimizer: str) -> dict[str, float]:
+    ours, torchs = available()[optimizer], counterpart(optimizer)
+    with tempfile.TemporaryDirectory() as cache:
+        times = {name: seconds("surefoot", *ours, cache) for name in ("cold_cache_s", "disk_cache_s")}
+        return times | ({"torch_default_s": seconds("torch.optim", *torchs, cache)} if torchs else {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--times", type=int, default=5, help="processes of each kind, for the median")
+    times, rows = parser.parse_args().times, []
+    columns = dict.fromkeys(("optimizer", "cold_cache_s", "disk_cache_s", "torch_default_s"))
+    for optimizer in available():
+        runs = [once(optimizer) for _ in range(times)]
+        medians = {name: round(statistics.median(run[name] for run in runs), 4) for name in runs[0]}
+        rows.append({**columns, "optimizer": optimizer, **medians})
+        print(rows[-1], flush=True)
+    write_csv(RESULTS, rows)
+
+
+if __name__ == "__main__":
+    main()
