@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import surefoot
-from surefoot.files import write_text
+from surefoot.files import write
 
 __all__ = ["Result", "machine", "write_csv"]
 
@@ -132,4 +132,4 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     table = csv.DictWriter(text, rows[0], lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_text(path, text.getvalue())
+    write(path, text.getvalue())

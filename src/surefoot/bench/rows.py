@@ -230,20 +230,19 @@ class Work:
 
 
 def works() -> list[Work]:
-    """All rows, for the optimizers and the arguments that Surefoot has.
+    """All rows, for the optimizers that Surefoot has.
 
     Example:
         >>> [str(work) for work in works() if work.shape == "small GPT"]
         ['training step small GPT AdamW']
     """
-    rows = [
+    steps = [
         Work("step", shape, optimizer)
         for shape in SHAPES
         for optimizer in (available() if shape in EVERY_OPTIMIZER else ["AdamW"])
     ]
-    if "clip_norm" in inspect.signature(optimizers.AdamW).parameters:
-        rows += [Work("clip + step", shape, "AdamW") for shape in SHAPES]
-    return rows + [Work("training step", model, "AdamW") for model in MODELS]
+    clips = [Work("clip + step", shape, "AdamW") for shape in SHAPES]
+    return steps + clips + [Work("training step", model, "AdamW") for model in MODELS]
 
 
 def select(pattern: str | None = None) -> list[Work]:

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba import carray, int32, njit
+from numba import int32, njit
 from torch import Tensor
 
-from surefoot.kernels.intrinsics import pointer_to
+from surefoot.kernels.intrinsics import load_int32, store_int32
 
 __all__ = ["Traffic"]
 
@@ -21,22 +21,22 @@ BYTES = 4  # of a float32
 
 
 @njit(nogil=True, error_model="numpy")
-def _move(grad, param, first, second, mask):
+def _move(size, grad, param, first, second, mask):
     # The mask is 0, which the compiler cannot know: it must read and write all, and nothing changes.
-    for i in range(param.size):
-        bits = grad[i] & mask
-        param[i] ^= bits
+    for i in range(size):
+        bits = load_int32(grad, i) & mask
+        store_int32(param, i, load_int32(param, i) ^ bits)
         if first is not None:
-            first[i] ^= bits
+            store_int32(first, i, load_int32(first, i) ^ bits)
         if second is not None:
-            second[i] ^= bits
+            store_int32(second, i, load_int32(second, i) ^ bits)
 
 
 @njit(nogil=True, error_model="numpy")
-def _look(grad):
+def _look(size, grad):
     seen = int32(0)
-    for i in range(grad.size):
-        seen ^= grad[i]
+    for i in range(size):
+        seen ^= load_int32(grad, i)
     return seen
 
 
@@ -45,18 +45,15 @@ def _share(table, mask, looks):
     """One thread's share, a row ``(size, address of grad, of param, of each buffer)`` for each tensor."""
     seen = int32(0)
     for row in range(table.shape[0] if looks else 0):
-        seen ^= _look(carray(pointer_to(table[row, 1], int32), table[row, 0]))
+        seen ^= _look(table[row, 0], table[row, 1])
     for row in range(table.shape[0]):
-        size = table[row, 0]
-        grad = carray(pointer_to(table[row, 1], int32), size)
-        param = carray(pointer_to(table[row, 2], int32), size)
+        size, grad, param = table[row, 0], table[row, 1], table[row, 2]
         if table.shape[1] == 3:
-            _move(grad, param, None, None, mask)
+            _move(size, grad, param, None, None, mask)
         elif table.shape[1] == 4:
-            _move(grad, param, carray(pointer_to(table[row, 3], int32), size), None, mask)
+            _move(size, grad, param, table[row, 3], None, mask)
         else:
-            first = carray(pointer_to(table[row, 3], int32), size)
-            _move(grad, param, first, carray(pointer_to(table[row, 4], int32), size), mask)
+            _move(size, grad, param, table[row, 3], table[row, 4], mask)
     return seen
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "load_float16",
     "load_float32",
     "load_float64",
+    "load_int32",
     "load_int64",
     "maximum",
     "minimum",
@@ -26,6 +27,7 @@ __all__ = [
     "store_float16",
     "store_float32",
     "store_float64",
+    "store_int32",
     "store_int64",
     "where",
 ]
@@ -82,6 +84,7 @@ def _narrow_float16(builder, value):
     return builder.fptrunc(value, HALF)
 
 
+load_int32, store_int32 = _memory(INT32, types.int32)
 load_int64, store_int64 = _memory(INT64, types.int64)
 load_float32, store_float32 = _memory(FLOAT, types.float32)
 load_float64, store_float64 = _memory(DOUBLE, types.float64)
