@@ -6,12 +6,14 @@ case for each flag of its constructor, and name first the case that stands for t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import references
 import torch
 
 import surefoot
@@ -22,7 +24,7 @@ class Case:
     """One optimizer with one choice of hyperparameters.
 
     Attributes:
-        name: The class, in ``surefoot`` and in ``torch.optim``.
+        name: The class, in ``surefoot``, and in ``torch.optim`` or else in ``references``.
         kwargs: Arguments for both constructors.
         takes_complex: False where torch's own kernel refuses complex parameters.
     """
@@ -35,7 +37,8 @@ class Case:
         return getattr(surefoot, self.name)(params, **deepcopy(self.kwargs) | extra)
 
     def torchs(self, params: Iterable[Any], **extra: Any) -> Any:
-        return getattr(torch.optim, self.name)(params, **deepcopy(self.kwargs) | extra)
+        home = torch.optim if hasattr(torch.optim, self.name) else references
+        return getattr(home, self.name)(params, **deepcopy(self.kwargs) | extra)
 
     def __str__(self) -> str:
         return "-".join([self.name, *(f"{key}={_short(value)}" for key, value in self.kwargs.items())])
@@ -103,6 +106,28 @@ CASES = [
     Case("NAdam", {"lr": 0.01, "maximize": True}),
     Case("NAdam", {"lr": 0.01, "foreach": True}),
     Case("NAdam", {"lr": _double(0.01)}),
+    Case("NAdamW", {"lr": 0.01, "weight_decay": 0.1}),
+    Case("NAdamW", {"lr": 0.01, "momentum_decay": 0.1, "maximize": True}),
+    Case("Adagrad", {"lr": 0.1, "lr_decay": 0.1}),
+    Case("Adagrad", {"lr": 0.1, "initial_accumulator_value": 0.5, "maximize": True}),
+    Case("Adagrad", {"lr": _double(0.1), "weight_decay": 0.1, "eps": 1e-3}),
+    Case("Adadelta", {"lr": 10.0}),  # so that steps are not lost in bfloat16 weights
+    Case("Adadelta", {"lr": 0.5, "rho": 0.5, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    Case("Adadelta", {"lr": _double(2.0), "rho": 1.0}),
+    Case("Adamax", {"lr": 0.01}),
+    Case("Adamax", {"lr": 0.01, "betas": (0.5, 0.9), "weight_decay": 0.1, "maximize": True}),
+    Case("Adamax", {"lr": _double(0.01), "eps": 0.1}),
+    Case("RMSprop", {"lr": 0.01, "momentum": 0.9, "centered": True}),
+    Case("RMSprop", {"lr": 0.01, "alpha": 0.5, "eps": 1e-3}),
+    Case("RMSprop", {"lr": 0.01, "momentum": 0.5, "weight_decay": 0.1, "eps": 0.1, "maximize": True}),
+    Case("RMSprop", {"lr": _double(0.01), "centered": True}),
+    Case("Rprop", {"lr": 0.01}),
+    Case("Rprop", {"lr": _double(0.1), "etas": (0.3, 2.0), "step_sizes": (0.01, 0.3), "maximize": True}),
+    Case("ASGD", {"lr": 0.1, "lambd": 0.1, "t0": 5}),
+    Case("ASGD", {"lr": 0.1}),
+    Case("ASGD", {"lr": 0.1, "alpha": 0.5, "t0": math.inf, "weight_decay": 0.1, "maximize": True}),
+    Case("Lion", {"lr": 0.01, "weight_decay": 0.1}),
+    Case("Lion", {"lr": _double(0.01), "betas": (0.5, 0.75), "maximize": True}),
 ]
 
 # The first case of each class: for contracts that look at machinery and not at arithmetic.

@@ -99,10 +99,108 @@ def nadam(x, grads, *, lr, betas, eps, weight_decay, momentum_decay, maximize, d
     return _drive(_moments(x, grads, lr, betas, weight_decay, maximize, decoupled_weight_decay), update)
 
 
+def adagrad(x, grads, *, lr, lr_decay, weight_decay, initial_accumulator_value, eps, maximize, **_):
+    """Duchi et al. 2011, the diagonal form."""
+    path, total = [], initial_accumulator_value
+    for t, g in enumerate(grads, start=1):
+        g = (-g if maximize else g) + weight_decay * x
+        total += g**2
+        x -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(total) + eps)
+        path.append(x)
+    return path
+
+
+def adadelta(x, grads, *, lr, rho, eps, weight_decay, maximize, **_):
+    """Zeiler 2012, algorithm 1."""
+    path, mean_g, mean_dx = [], 0.0, 0.0
+    for g in grads:
+        g = (-g if maximize else g) + weight_decay * x
+        mean_g = rho * mean_g + (1 - rho) * g**2
+        dx = -sqrt(mean_dx + eps) / sqrt(mean_g + eps) * g
+        mean_dx = rho * mean_dx + (1 - rho) * dx**2
+        x += lr * dx
+        path.append(x)
+    return path
+
+
+def adamax(x, grads, *, lr, betas, eps, weight_decay, maximize, **_):
+    """Kingma & Ba 2015, algorithm 2; eps, beside the gradient, is torch's."""
+    largest = 0.0
+
+    def update(t, x, g, m, _v):
+        nonlocal largest
+        largest = max(betas[1] * largest, abs(g) + eps)
+        return x - lr / (1 - betas[0] ** t) * m / largest
+
+    return _drive(_moments(x, grads, lr, betas, weight_decay, maximize, False), update)
+
+
+def rmsprop(x, grads, *, lr, alpha, eps, weight_decay, momentum, centered, maximize, **_):
+    """Hinton 2012, lecture 6; centered: Graves 2013, equations 38 to 41, with eps outside the root."""
+    path, mean_square, mean, buffer = [], 0.0, 0.0, 0.0
+    for g in grads:
+        g = (-g if maximize else g) + weight_decay * x
+        mean_square = alpha * mean_square + (1 - alpha) * g**2
+        mean = alpha * mean + (1 - alpha) * g
+        variance = mean_square - mean**2 if centered else mean_square
+        buffer = momentum * buffer + g / (sqrt(variance) + eps)
+        x -= lr * buffer
+        path.append(x)
+    return path
+
+
+def rprop(x, grads, *, lr, etas, step_sizes, maximize, **_):
+    """Igel & Hüsken 2000, iRprop-."""
+    path, before, delta = [], 0.0, lr
+    for g in grads:
+        g = -g if maximize else g
+        if g * before > 0:
+            delta *= etas[1]
+        elif g * before < 0:
+            delta *= etas[0]
+            g = 0.0
+        delta = min(max(delta, step_sizes[0]), step_sizes[1])
+        x -= delta * ((g > 0) - (g < 0))
+        before = g
+        path.append(x)
+    return path
+
+
+def asgd(x, grads, *, lr, lambd, alpha, weight_decay, maximize, **_):
+    """Xu 2011, equation 20 with the gradient of the loss and of the decay apart; the average is state."""
+    path = []
+    for t, g in enumerate(grads):
+        eta = lr / (1 + lambd * lr * t) ** alpha
+        g = (-g if maximize else g) + weight_decay * x
+        x -= eta * (g + lambd * x)
+        path.append(x)
+    return path
+
+
+def lion(x, grads, *, lr, betas, weight_decay, maximize, **_):
+    """Chen et al. 2023, algorithm 2."""
+    path, m = [], 0.0
+    for g in grads:
+        g = -g if maximize else g
+        c = betas[0] * m + (1 - betas[0]) * g
+        x -= lr * ((c > 0) - (c < 0) + weight_decay * x)
+        m = betas[1] * m + (1 - betas[1]) * g
+        path.append(x)
+    return path
+
+
 PAPERS: dict[str, Callable[..., list[Any]]] = {
     "SGD": sgd,
     "Adam": adam,
     "AdamW": adam,
     "RAdam": radam,
     "NAdam": nadam,
+    "NAdamW": nadam,
+    "Adagrad": adagrad,
+    "Adadelta": adadelta,
+    "Adamax": adamax,
+    "RMSprop": rmsprop,
+    "Rprop": rprop,
+    "ASGD": asgd,
+    "Lion": lion,
 }

@@ -21,6 +21,8 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "AdamW": lambda p: optim.AdamW(p, lr=0.01),
     "NAdam": lambda p: optim.NAdam(p, lr=0.01),
     "RAdam": lambda p: optim.RAdam(p, lr=0.01),
+    "Adagrad": lambda p: optim.Adagrad(p, lr=0.01),  # whose state is there before the first step
+    "ASGD": lambda p: optim.ASGD(p, lr=0.01),
     "torch's Adam": lambda p: torch.optim.Adam(p, lr=0.01),
     "torch's Adagrad": lambda p: torch.optim.Adagrad(p, lr=0.01),  # has state before its first step
 }

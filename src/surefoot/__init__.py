@@ -5,16 +5,10 @@ here. Those in :data:`TORCHS_OWN` are torch's own classes, until Surefoot has be
 """
 
 from torch.optim import (
-    ASGD,
     LBFGS,
-    Adadelta,
     Adafactor,
-    Adagrad,
-    Adamax,
     Muon,
     Optimizer,
-    RMSprop,
-    Rprop,
     SparseAdam,
     swap_in_optimizer_params_and_state,
 )
@@ -22,22 +16,30 @@ from torch.optim import (
 from surefoot import curves, lr_scheduler, swa_utils
 from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
 from surefoot.lr_finder import LRFinder
-from surefoot.optimizers import SGD, Adam, AdamW, NAdam, RAdam
+from surefoot.optimizers import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    NAdamW,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from surefoot.rule import Rule, rule
 from surefoot.run import Run
 from surefoot.train import Record, train
 
 TORCHS_OWN = (
-    "ASGD",
     "LBFGS",
-    "Adadelta",
     "Adafactor",
-    "Adagrad",
-    "Adamax",
     "Muon",
     "Optimizer",
-    "RMSprop",
-    "Rprop",
     "SparseAdam",
     "swap_in_optimizer_params_and_state",
 )
@@ -56,8 +58,10 @@ __all__ = [
     "AdamW",
     "Adamax",
     "LRFinder",
+    "Lion",
     "Muon",
     "NAdam",
+    "NAdamW",
     "Optimizer",
     "RAdam",
     "RMSprop",

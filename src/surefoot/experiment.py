@@ -20,24 +20,34 @@ from surefoot import checkpoint, lr_scheduler, optimizers, plots, report
 from surefoot.checkpoint import CheckpointError
 from surefoot.files import write
 from surefoot.lr_finder import LRFinder
+from surefoot.lr_scheduler.base import has_momentum
 from surefoot.run import Run
 from surefoot.tasks import TASKS
 from surefoot.train import train
 
 __all__ = ["Experiment", "Row", "Settings"]
 
+# Not Rprop, which takes gradients of all data, nor ASGD, whose average no task asks for.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adadelta": optimizers.Adadelta,
+    "adagrad": optimizers.Adagrad,
     "adam": optimizers.Adam,
+    "adamax": optimizers.Adamax,
     "adamw": optimizers.AdamW,
+    "lion": optimizers.Lion,
     "nadam": optimizers.NAdam,
+    "nadamw": optimizers.NAdamW,
     "radam": optimizers.RAdam,
+    "rmsprop": optimizers.RMSprop,
     "sgd": partial(optimizers.SGD, momentum=0.9),
 }
 
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, float, int], Any]] = {
-    "onecycle": lambda o, lr, steps: lr_scheduler.OneCycleLR(o, max_lr=lr, total_steps=steps),
+    "onecycle": lambda o, lr, steps: lr_scheduler.OneCycleLR(o, lr, steps, cycle_momentum=has_momentum(o)),
     "cosine": lambda o, lr, steps: lr_scheduler.CosineAnnealingLR(o, T_max=steps),
-    "cyclic": lambda o, lr, steps: lr_scheduler.CyclicLR(o, lr / 10, lr, step_size_up=steps / 8),
+    "cyclic": lambda o, lr, steps: lr_scheduler.CyclicLR(
+        o, lr / 10, lr, step_size_up=steps / 8, cycle_momentum=has_momentum(o)
+    ),
     "exponential": lambda o, lr, steps: lr_scheduler.ExponentialLR(o, gamma=0.01 ** (1 / steps)),
     "step": lambda o, lr, steps: lr_scheduler.StepLR(o, step_size=math.ceil(steps / 3)),
     "warmup": lambda o, lr, steps: lr_scheduler.LambdaLR(o, lambda step: min(1, 10 * step / steps)),

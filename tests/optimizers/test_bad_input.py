@@ -8,6 +8,8 @@ import torch
 from cases import CLASSES, every_class
 from walk import assert_same, gradients, parameters, params_of, tensors_of, walk
 
+import surefoot
+
 # Exact in float32, so that a tensor shows the same digits.
 NOT_A_RATE = [-0.125, -1, math.nan, math.inf, -math.inf]
 NOT_A_BETA = [-0.125, 1.0, 1, 1.5, math.nan, math.inf]
@@ -17,6 +19,12 @@ BAD_NUMBERS = {
     "weight_decay": NOT_A_RATE,
     "momentum": NOT_A_RATE,
     "momentum_decay": NOT_A_RATE,
+    "lr_decay": NOT_A_RATE,
+    "initial_accumulator_value": NOT_A_RATE,
+    "alpha": NOT_A_RATE,
+    "lambd": NOT_A_RATE,
+    "rho": [-0.125, 1.5, math.nan, math.inf],
+    "t0": [math.nan, -math.inf],
     "dampening": [math.nan, math.inf, -math.inf],
 }
 
@@ -81,11 +89,18 @@ def test_a_beta_out_of_range_is_named(case, i, value, kind):
         case.ours(parameters(), betas=tuple(betas))
 
 
-@with_betas
-@pytest.mark.parametrize("betas", [(0.9,), (0.9, 0.99, 0.999), (), 0.9, None])
-def test_betas_are_two(case, betas):
-    with pytest.raises(ValueError, match=re.escape(f"betas={betas!r}: pass two numbers")):
-        case.ours(parameters(), betas=betas)
+every_pair = pytest.mark.parametrize(
+    ("case", "name"),
+    [(case, name) for case in CLASSES for name in ("betas", "etas", "step_sizes") if _takes(case, name)],
+    ids=str,
+)
+
+
+@every_pair
+@pytest.mark.parametrize("pair", [(0.9,), (0.9, 0.99, 0.999), (), 0.9, None])
+def test_a_pair_is_two(case, name, pair):
+    with pytest.raises(ValueError, match=re.escape(f"{name}={pair!r}: pass two numbers")):
+        case.ours(parameters(), **{name: pair})
 
 
 @pytest.mark.parametrize(
@@ -100,10 +115,38 @@ def test_what_is_not_a_number_is_named(case, name, value):
         case.ours(parameters(), **{name: value})
 
 
-@with_betas
-def test_a_beta_that_is_not_a_number_is_named(case):
-    with pytest.raises(TypeError, match=r"betas\[1\]='0.9' is a str"):
-        case.ours(parameters(), betas=(0.9, "0.9"))
+@every_pair
+def test_what_is_not_a_number_in_a_pair_is_named(case, name):
+    with pytest.raises(TypeError, match=rf"{name}\[1\]='0.9' is a str"):
+        case.ours(parameters(), **{name: (0.9, "0.9")})
+
+
+@pytest.mark.parametrize("etas", [(0.0, 1.25), (1.0, 1.25), (0.5, 1.0), (1.5, 0.5)])
+def test_rprops_factors_are_below_and_above_1(etas):
+    with pytest.raises(ValueError, match=re.escape(f"etas={etas}: pass a factor between 0 and 1, then")):
+        surefoot.Rprop(parameters(), etas=etas)
+    with pytest.raises(ValueError, match="etas="):
+        surefoot.Rprop([{"params": parameters(), "etas": etas}])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"etas": (0.5, math.nan)}, "etas[1]=nan must be at least 0 and finite"),
+        ({"step_sizes": (-1.0, 1.0)}, "step_sizes[0]=-1.0 must be in [0, inf]"),
+        ({"step_sizes": (1.0, 0.5)}, "step_sizes=(1.0, 0.5): pass the smallest first"),
+    ],
+    ids=str,
+)
+def test_rprops_numbers_out_of_range_are_named(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        surefoot.Rprop(parameters(), **settings)
+
+
+def test_bounds_that_are_allowed():
+    """As in torch: never to average, and steps without a limit."""
+    surefoot.ASGD(parameters(), t0=math.inf)
+    surefoot.Rprop(parameters(), step_sizes=(0, math.inf))
 
 
 @every_class

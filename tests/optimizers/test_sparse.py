@@ -1,4 +1,4 @@
-"""Sparse gradients: SGD takes them, the others say no before anything moves."""
+"""Sparse gradients: SGD and Adagrad take them, the others say no before anything moves."""
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from walk import (
 import surefoot
 
 SGDS = pytest.mark.parametrize("case", [case for case in CASES if case.name == "SGD"], ids=str)
+TAKES_SPARSE = [case for case in CASES if case.name in ("SGD", "Adagrad")]
 
 
 def _sparse(shape, rows, dtype=torch.float64):
@@ -33,9 +34,9 @@ def _sparse(shape, rows, dtype=torch.float64):
 SPARSE = {"plain": [0, 3], "duplicates": [4, 1, 4, 4], "all": [0, 1, 2, 3, 4], "none": []}
 
 
-@SGDS
+@pytest.mark.parametrize("case", TAKES_SPARSE, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_sgd_takes_sparse_gradients_as_if_dense(case, dtype):
+def test_sparse_gradients_are_taken_as_if_dense(case, dtype):
     shape = (5, 2)
     sparse, dense = (case.ours(parameters(dtype, (shape,))) for _ in range(2))
     for rows in SPARSE.values():
@@ -49,12 +50,13 @@ def test_sgd_takes_sparse_gradients_as_if_dense(case, dtype):
     torch.testing.assert_close(tensors_of(sparse), tensors_of(dense), rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # torch's Adagrad makes tensors without
 @pytest.mark.parametrize(
     "case",  # those that torch takes sparse gradients with
-    [c for c in CASES if c.name == "SGD" and not c.kwargs.keys() & {"weight_decay", "fused"}],
+    [case for case in TAKES_SPARSE if not case.kwargs.keys() & {"weight_decay", "fused"}],
     ids=str,
 )
-def test_sgd_with_sparse_gradients_is_torchs(case):
+def test_a_trajectory_of_sparse_gradients_is_torchs(case):
     grads = [[_sparse((5, 2), rows)] for rows in SPARSE.values()]
     ours, torchs = (
         walk(build(parameters(torch.float64, ((5, 2),))), grads) for build in (case.ours, case.torchs)
@@ -72,12 +74,13 @@ def test_rows_without_gradient_are_not_touched():
     assert (weight[[1, 3]] != 1).all()
 
 
-def test_a_real_embedding_trains_with_sparse_gradients():
+@pytest.mark.parametrize("name", ["SGD", "Adagrad"])
+def test_a_real_embedding_trains_with_sparse_gradients(name):
     weights = []
     for sparse in (True, False):
         embedding = torch.nn.Embedding(6, 3, sparse=sparse)
         embedding.weight.data = parameters(shapes=((6, 3),))[0].detach()
-        optimizer = surefoot.SGD(embedding.parameters(), lr=0.1)
+        optimizer = getattr(surefoot, name)(embedding.parameters(), lr=0.1)
         for token in ([1, 1, 2], [5, 0, 5]):
             optimizer.zero_grad()
             embedding(torch.tensor(token)).square().sum().backward()
@@ -96,7 +99,7 @@ def test_a_sparse_gradient_stays_sparse_where_untouched_rows_rest(case, eager_ro
     assert row.grad.is_sparse != spreads
 
 
-@pytest.mark.parametrize("case", [case for case in CLASSES if case.name != "SGD"], ids=str)
+@pytest.mark.parametrize("case", [case for case in CLASSES if case.name not in ("SGD", "Adagrad")], ids=str)
 def test_other_optimizers_refuse_sparse_gradients_before_anything_moves(case):
     optimizer = case.ours(parameters(shapes=((5, 2), (5, 2))))
     walk(optimizer, gradients(2, shapes=((5, 2), (5, 2))))

@@ -21,6 +21,8 @@ from walk import (
     walk,
 )
 
+import surefoot
+
 # Two ways to hand over a state_dict.
 DIRECT = pytest.param(lambda saved: saved, id="direct")
 
@@ -93,18 +95,20 @@ def test_loading_gives_the_same_checkpoint_again(case, hand_over):
 @every_case
 def test_a_checkpoint_of_a_fresh_optimizer_empties_the_state(case):
     optimizer = _trained(case.ours)
-    optimizer.load_state_dict(case.ours(parameters()).state_dict())
-    assert len(optimizer.state) == 0
+    saved = case.ours(parameters()).state_dict()
+    optimizer.load_state_dict(saved)
+    assert_same(optimizer.state_dict()["state"], saved["state"])
 
 
 @every_class
 def test_a_weight_that_never_had_a_gradient_is_not_in_the_checkpoint_and_loads(case):
     source, target = case.ours(parameters()), case.ours(parameters())
+    from_the_start = len(source.state) > 0  # Adagrad's
     grads = gradients(1)[0]
     step(source, [grads[0], None, grads[2]])
-    assert list(source.state_dict()["state"]) == [0, 2]
+    assert (1 in source.state_dict()["state"]) == from_the_start
     target.load_state_dict(source.state_dict())
-    assert params_of(target)[1] not in target.state
+    assert (params_of(target)[1] in target.state) == from_the_start
     for optimizer in (source, target):
         optimizer.zero_grad()
     target_params, source_params = params_of(target), params_of(source)
@@ -221,6 +225,7 @@ def test_hyperparameters_of_each_group_are_loaded(case):
 def test_an_old_checkpoint_lacks_younger_flags(case):
     """Of the hyperparameters only those of the first torch releases, and counts that are numbers."""
     oldest = {"lr", "momentum", "dampening", "weight_decay", "nesterov", "betas", "eps", "momentum_decay"}
+    oldest |= {"lr_decay", "rho", "alpha", "etas", "step_sizes", "lambd", "t0"}
     source = _trained(case.torchs)
     saved = deepcopy(source.state_dict())
     for group in saved["param_groups"]:
@@ -260,15 +265,42 @@ def test_a_sparse_momentum_buffer_of_torch_loads():
 
 
 @pytest.mark.parametrize("of", ["ours", "torchs"])
-def test_adamw_stays_decoupled_when_it_loads_adam(of):
-    adam = _trained(getattr(Case("Adam", {"lr": 0.01, "weight_decay": 0.1}), of))
-    adamw = Case("AdamW").ours(copies(params_of(adam)))
+@pytest.mark.parametrize("name", ["Adam", "NAdam"])
+def test_adamw_stays_decoupled_when_it_loads_adam(name, of):
+    adam = _trained(getattr(Case(name, {"lr": 0.01, "weight_decay": 0.1}), of))
+    case = Case(f"{name}W")
+    adamw, torchs = (build(copies(params_of(adam))) for build in (case.ours, case.torchs))
     adamw.load_state_dict(adam.state_dict())
-    torchs = Case("AdamW").torchs(copies(params_of(adam)))
     torchs.load_state_dict(adam.state_dict())
     grads = gradients(2, seed=3)
     assert adamw.param_groups[0]["weight_decay"] == 0.1
     torch.testing.assert_close(walk(adamw, grads), walk(torchs, grads), **FLOAT32)  # float32
+
+
+@every_class
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_state_before_the_first_step_is_torchs(case, dtype):
+    """Adagrad's is there, the others' is not."""
+    ours, torchs = (build(parameters(dtype)) for build in (case.ours, case.torchs))
+    assert_same(ours.state_dict()["state"], torchs.state_dict()["state"])
+
+
+def test_adagrads_sum_starts_as_its_group_says():
+    """torch takes the constructor's number for all groups."""
+    a, b, c = parameters()
+    optimizer = surefoot.Adagrad([{"params": [a], "initial_accumulator_value": 0.5}, {"params": [b]}])
+    optimizer.add_param_group({"params": [c], "initial_accumulator_value": 0.25})
+    step(optimizer, [torch.zeros_like(p) for p in (a, b, c)])
+    assert [optimizer.state[p]["sum"].unique().tolist() for p in (a, b, c)] == [[0.5], [0.0], [0.25]]
+
+
+def test_adagrads_sums_in_shared_memory_stay_there():
+    optimizer = _trained(Case("Adagrad", {"initial_accumulator_value": 0.5}).ours)
+    optimizer.state = {}
+    optimizer.share_memory()
+    walk(optimizer, gradients(2))
+    sums = [optimizer.state[p]["sum"] for p in params_of(optimizer)]
+    assert all(total.is_shared() and total.min() > 0.5 for total in sums)
 
 
 def test_names_are_saved_and_the_saved_names_win():
@@ -332,8 +364,8 @@ def test_a_scalar_is_not_broadcast_to_a_weight(case):
     _assert_refuses(case.ours(parameters(shapes=((3,),))), source.state_dict(), "shape ()", "(3,)")
 
 
-# What other optimizers of torch keep, and those of ours whose state this does not pass for: SGD's one buffer
-# is also in RMSprop and Muon, and NAdam's state holds all of Adam's and RAdam's.
+# What other optimizers keep, and those of ours whose state this passes for: SGD's one buffer is also in
+# RMSprop and Muon, NAdam's state holds all of Adam's and RAdam's, and Lion's one average is in all of these.
 STRANGERS = {
     "Adadelta": {},
     "Adafactor": {},
@@ -346,9 +378,11 @@ STRANGERS = {
     "Adam": {},
     "NAdam": {},
     "RAdam": {},
+    "Lion": {},
 }
 ALIKE = {("NAdam", "Adam"), ("NAdam", "AdamW"), ("NAdam", "RAdam"), ("Adam", "AdamW"), ("Adam", "RAdam")}
 ALIKE |= {("RAdam", "Adam"), ("RAdam", "AdamW"), *((case.name, case.name) for case in CLASSES)}
+ALIKE |= {("NAdam", "NAdamW"), *((name, "Lion") for name in ("Adam", "Adamax", "NAdam", "RAdam"))}
 
 
 @pytest.mark.parametrize(
@@ -358,7 +392,7 @@ ALIKE |= {("RAdam", "Adam"), ("RAdam", "AdamW"), *((case.name, case.name) for ca
 )
 def test_the_state_of_another_optimizer_is_refused(stranger, case):
     shapes = ((2, 2), (3, 1))
-    source = getattr(torch.optim, stranger)(parameters(shapes=shapes), **STRANGERS[stranger])
+    source = Case(stranger, STRANGERS[stranger]).torchs(parameters(shapes=shapes))
     walk(source, gradients(2, shapes=shapes))
     saved = source.state_dict()
     # Groups of its own, so that it is the state that is found strange.

@@ -233,6 +233,11 @@ class Table:
         return self._result[0]
 
     @property
+    def complete(self) -> bool:
+        """Whether all rows have a gradient."""
+        return self._result[2] == len(self.params)
+
+    @property
     def first(self) -> int:
         """The first row that has a gradient, or -1."""
         return self._result[1]
@@ -267,8 +272,7 @@ class Table:
             lane.run(flat.buffer_info()[0], kinds)
         self._count.arguments[-2:] = kinds, new.buffer_info()[0]
         self._count()
-        everyone = self._result[2] == len(self.params)
-        increment_version(self.params if everyone else [self.params[row] for row in self.active])
+        increment_version(self.params if self.complete else [self.params[row] for row in self.active])
 
     def stats(self) -> Array:
         """Of the last run: each row's sums of squares of parameter, update and gradient."""

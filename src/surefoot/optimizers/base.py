@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
-from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, overload
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypedDict, overload
 
 import torch
 from torch import Tensor
@@ -21,21 +21,40 @@ from surefoot.kernels import choose
 from surefoot.optimizers.step import LastStep, Plan, check_settings, take
 from surefoot.rule import Rule
 
-__all__ = ["Extras", "Optimizer", "ParamsT", "decays", "double"]
+__all__ = ["Extras", "Optimizer", "ParamsT", "decays", "double", "keep"]
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group: TypeAlias = dict[str, Any]
 
-# What a hyperparameter may be: its lowest value, and the bound that it must stay below.
-RANGES: dict[str, tuple[float, float]] = {
-    "lr": (0.0, math.inf),
-    "betas": (0.0, 1.0),
-    "eps": (0.0, math.inf),
-    "weight_decay": (0.0, math.inf),
-    "momentum": (0.0, math.inf),
-    "momentum_decay": (0.0, math.inf),
-    "dampening": (-math.inf, math.inf),
+
+class Range(NamedTuple):
+    """What a hyperparameter may be: at least ``low`` and below ``high``, or ``high`` too if closed."""
+
+    low: float = 0.0
+    high: float = math.inf
+    closed: bool = False
+
+
+RANGES = {
+    "lr": Range(),
+    "betas": Range(high=1.0),
+    "eps": Range(),
+    "weight_decay": Range(),
+    "momentum": Range(),
+    "momentum_decay": Range(),
+    "dampening": Range(low=-math.inf),
+    "lr_decay": Range(),
+    "initial_accumulator_value": Range(),
+    "rho": Range(high=1.0, closed=True),
+    "alpha": Range(),
+    "etas": Range(),
+    "step_sizes": Range(closed=True),  # no largest step is a choice
+    "lambd": Range(),
+    "t0": Range(low=-math.inf, closed=True),  # and so is never to average
 }
+
+# Hyperparameters of two numbers, with an example.
+PAIRS = {"betas": "(0.9, 0.999)", "etas": "(0.5, 1.2)", "step_sizes": "(1e-6, 50)"}
 
 # How a step is executed, not what it computes: a checkpoint never changes these.
 EXECUTION = ("foreach", "fused", "capturable", "differentiable")
@@ -138,33 +157,36 @@ class Optimizer(torch.optim.Optimizer):
         """Names of the rule's buffers that ``group`` uses."""
         return self.rule.buffers
 
+    def start(self, name: str, hyper: Group) -> Any:
+        """The number that a counter or buffer starts from."""
+        return self.counters.get(name, 0.0)
+
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         """The rule's numbers for one step of all parameters with the same hyperparameters and counters.
 
         Args:
-            hyper: The group's hyperparameters, floats unless ``capturable`` or ``differentiable``. They alone
-                decide which of the numbers are None.
+            hyper: The group's hyperparameters, floats unless ``capturable`` or ``differentiable``.
             state: The counters, ``state["step"]`` counted already: NumPy's numbers of the dtype that they are
-                kept in, or 0-dim tensors; :func:`double` reads them. What is assigned here is kept. And
+                kept in, or 0-dim tensors; :func:`double` reads them and :func:`keep` sets them. And
                 ``state["first"]``: whether the buffers were made for this step.
         """
         raise NotImplementedError
 
-    def start(self, name: str, group: Group) -> float:
-        """The value that buffer ``name`` starts from."""
-        return 0.0
-
-    def new_state(self, name: str, param: Tensor, group: Group) -> Tensor:
+    def new_state(self, name: str, param: Tensor, hyper: Group) -> Tensor:
         """Counter or buffer ``name`` of a parameter before its first step."""
         if name in self.counters:
-            return _counter(self.counters[name], param, group)
-        return torch.full_like(param, self.start(name, group), memory_format=torch.preserve_format)
+            made = real = _counter(0.0, param, hyper)
+        else:
+            made = torch.empty_like(param, memory_format=torch.preserve_format)
+            real = torch.view_as_real(made) if made.is_complex() else made
+        real.fill_(self.start(name, hyper))  # a rate that is differentiated stays in the graph
+        return made
 
     def dense(self, grad: Tensor, group: Group) -> Tensor:
         """The gradient as the rule can take it; most rules take no sparse one."""
         if grad.is_sparse:
             raise RuntimeError(
-                f"{type(self).__name__} does not support sparse gradients: use SparseAdam or SGD, "
+                f"{type(self).__name__} does not support sparse gradients: use SparseAdam, Adagrad or SGD, "
                 "or build the embedding with sparse=False"
             )
         return grad
@@ -262,13 +284,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def _check_hyperparameters(self, group: Group) -> None:
         for name in RANGES.keys() & group.keys():
-            if name != "betas":
-                _check_number(name, group[name], *RANGES[name])
+            if name not in PAIRS:
+                _check_number(name, group[name], RANGES[name])
                 continue
             if not (isinstance(group[name], tuple | list) and len(group[name]) == 2):
-                raise ValueError(f"betas={group[name]!r}: pass two numbers, as in (0.9, 0.999)")
-            for i, beta in enumerate(group[name]):
-                _check_number(f"betas[{i}]", beta, *RANGES[name])
+                raise ValueError(f"{name}={group[name]!r}: pass two numbers, as in {PAIRS[name]}")
+            for i, value in enumerate(group[name]):
+                _check_number(f"{name}[{i}]", value, RANGES[name])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a ``state_dict`` of this class, or of torch's class of the same name.
@@ -324,7 +346,9 @@ class Optimizer(torch.optim.Optimizer):
     def _adopt_state(self, label: str, param: Tensor, group: Group, entry: Group) -> Group:
         """A copy of one parameter's saved state, each tensor where its parameter is."""
         ours = {*self.counters, *self.rule.buffers}
-        needed = {*self.counters} if entry.keys() <= ours else {*self.counters, *self.buffers(group)}
+        # A feature may have been switched on after the last step: without strangers its buffer may be missing.
+        plain = defaultdict(int) if entry.keys() <= ours else group
+        needed = {*self.counters, *self.buffers(plain)}
         if entry and (needed - entry.keys() or not ours & entry.keys()):
             raise ValueError(
                 f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} keeps "
@@ -383,19 +407,32 @@ def decays(lr: Any, weight_decay: Any, decoupled: bool) -> dict[str, Any]:
     return {"decay": 1.0, "l2": weight_decay if coupled else None}
 
 
-def double(counter: Tensor, hyper: Group) -> Any:
-    """A counter in double precision: a float, or where ``capturable`` a tensor that is not read back."""
-    return counter.double() if hyper["capturable"] else counter.item()
+def double(counter: Any, hyper: Group) -> Any:
+    """A counter in double precision: a float, or a new tensor where ``capturable`` or autograd needs one."""
+    live = hyper.get("capturable", False) or getattr(counter, "requires_grad", False)
+    return counter.to(torch.float64, copy=True) if live else counter.item()
 
 
-def _check_number(name: str, value: Any, low: float, below: float) -> None:
+def keep(state: Group, name: str, value: Any) -> None:
+    """Set a counter, rounded to its dtype; one that is a tensor is written to."""
+    counter = state[name]
+    if isinstance(counter, Tensor):
+        counter.fill_(value)
+    else:
+        state[name] = type(counter)(value)
+
+
+def _check_number(name: str, value: Any, within: Range) -> None:
+    low, high, closed = within
     if isinstance(value, Tensor) and value.numel() != 1:
         raise ValueError(f"{name} is a tensor of shape {tuple(value.shape)}: pass one number")
     if not hasattr(value, "__float__"):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a number")
-    if not (low <= value < below and value > -math.inf):
-        least = f"at least {low:g} and " if low > -math.inf else ""
-        bounds = f"in [{low:g}, {below:g})" if below < math.inf else f"{least}finite"
+    if not (low <= value < high or (closed and value == high)) or value == -math.inf:
+        if closed or high < math.inf:
+            bounds = f"in {'[' if low > -math.inf else '('}{low:g}, {high:g}{']' if closed else ')'}"
+        else:
+            bounds = f"at least {low:g} and finite" if low > -math.inf else "finite"
         raise ValueError(f"{name}={float(value)!r} must be {bounds}")
 
 

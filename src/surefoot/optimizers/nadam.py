@@ -1,4 +1,4 @@
-"""NAdam: Adam with Nesterov's look ahead."""
+"""NAdam and NAdamW: Adam with Nesterov's look ahead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, sqrt
 from surefoot.optimizers.base import Extras, Group, Optimizer, ParamsT, decays, double
 from surefoot.rule import rule
 
-__all__ = ["NAdam"]
+__all__ = ["NAdam", "NAdamW"]
 
 
 @rule
@@ -118,3 +118,75 @@ class NAdam(Optimizer):
             "unbias2": (1 - beta2**step) ** -0.5,
             "eps": hyper["eps"],
         }
+
+
+class NAdamW(NAdam):
+    r"""NAdam with decoupled weight decay.
+
+    As :class:`NAdam`, after :math:`\theta_{t-1} \leftarrow (1 - \gamma\lambda)\,\theta_{t-1}`: decay acts on
+    the weight and never enters the averages. Dozat, 2016, with the decay of Loshchilov & Hutter, 2019
+    (https://arxiv.org/abs/1711.05101).
+
+    Args:
+        params: Parameters, named parameters or groups.
+        lr: Learning rate :math:`\gamma`, at least 0; a float or a 1-element tensor.
+        betas: Memory of the two averages, each in [0, 1).
+        eps: Keeps the quotient finite, at least 0.
+        weight_decay: :math:`\lambda`, at least 0.
+        momentum_decay: :math:`\psi`, how fast :math:`\mu_t` rises to :math:`\beta_1`, at least 0.
+        foreach: Accepted as in torch; execution is ``executor``'s to choose.
+        maximize: Ascend instead.
+        capturable: Keep the count on the parameter's device and read no number back to the host.
+        differentiable: Let autograd differentiate through ``step``.
+        **extras: ``clip_norm``, ``clip_value``, ``nonfinite``, ``stats`` and ``executor``, as in
+            :class:`~surefoot.optimizers.Optimizer`.
+
+    State: as :class:`NAdam`, whose checkpoints load here too.
+
+    Raises:
+        ValueError: A hyperparameter is out of its range.
+
+    Example:
+        >>> import torch, surefoot
+        >>> weight = torch.tensor([1.0], requires_grad=True)
+        >>> optimizer = surefoot.NAdamW([weight], lr=0.1, weight_decay=1.0)
+        >>> weight.grad = torch.zeros(1)
+        >>> optimizer.step()  # decay is all there is
+        >>> round(weight.item(), 4)
+        0.9
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        momentum_decay: float = 4e-3,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        **extras: Unpack[Extras],
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            momentum_decay,
+            decoupled_weight_decay=True,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            **extras,
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # a checkpoint of NAdam may say False
+            group["decoupled_weight_decay"] = True

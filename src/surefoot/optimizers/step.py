@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,11 +69,10 @@ def take(optimizer: Optimizer) -> LastStep:
         return LastStep(applied=False)
     params = list(chain.from_iterable([group["params"] for group in optimizer.param_groups]))
     plan = optimizer._plan
-    status = STALE if plan is None else plan.look(optimizer, params)
-    if plan is None or status == STALE:
+    if plan is None or not plan.look(optimizer, params):
         plan = optimizer._plan = Plan(optimizer, params, plan)
-        status = plan.look(optimizer, params)
-        assert status != STALE, "a plan that was just made holds"
+        holds = plan.look(optimizer, params)
+        assert holds, "a plan that was just made holds"
     scale = getattr(optimizer, "grad_scale", None)
     unscale = 1.0 if scale is None else 1.0 / float(scale)
     clip, policy = optimizer.clip_norm, optimizer.nonfinite
@@ -92,7 +91,7 @@ def take(optimizer: Optimizer) -> LastStep:
         if clip is not None and clip < math.inf:
             clip_coef = clip / (grad_norm + 1e-6)  # torch's formula
             clip_coef = 1.0 if clip_coef > 1.0 else clip_coef  # NaN stays
-    stats = plan.run(optimizer, status, unscale, clip_coef)
+    stats = plan.run(optimizer, unscale, clip_coef)
     if stats is not None and grad_norm is None:
         grad_norm = math.sqrt(math.fsum(norms.grad**2 for norms in stats.values()))
     return LastStep(True, grad_norm, clip_coef, nonfinite, stats)
@@ -151,29 +150,30 @@ class Plan:
         self._work: list[Member] = []
         counters = tuple(optimizer.counters)
         self._table = Table(optimizer.rule, counters, served, params, optimizer.state) if served else None
+        self._unused = [member.scalars.count(False) for member, _ in served]
 
-    def look(self, optimizer: Optimizer, params: list[Tensor]) -> int:
+    def look(self, optimizer: Optimizer, params: list[Tensor]) -> bool:
         """Fetch this step's gradients, and tell whether the plan holds for what the optimizer is now."""
         if self._settings != _settings(optimizer) or not self._read_groups(optimizer):
-            return STALE
+            return False
         if any(param.grad is not None for param in self._idle):
-            return STALE
+            return False
         if self._table is not None:
             status = self._table.look(params, optimizer.state)
-        elif len(params) == len(self._params) and all(map(is_, params, self._params)):
-            status = CURRENT
-        else:
-            return STALE
+            if status == STALE or not self._compute(optimizer, self._table, status):
+                return False
+        elif len(params) != len(self._params) or not all(map(is_, params, self._params)):
+            return False
         self._work = []
         for i, param in self._eager:
             if param.grad is None:
                 continue
             member = self._member(optimizer, i, param)
             if id(param) not in self._shared and self._layout(optimizer, member)[0] is not None:
-                return STALE
+                return False
             grad = optimizer.dense(param.grad, optimizer.param_groups[i])
             self._work.append(member._replace(grad=grad))
-        return status
+        return True
 
     def grad_norm(self, unscale: float) -> tuple[float, int]:
         """The norm of all gradients, and how many of their elements are not finite."""
@@ -202,14 +202,17 @@ class Plan:
         if self._created:
             self._created, self._fresh, optimizer._plan = [], set(), None
 
-    def run(
-        self, optimizer: Optimizer, status: int, unscale: float, clip_coef: float
-    ) -> dict[str, Norms] | None:
+    def run(self, optimizer: Optimizer, unscale: float, clip_coef: float) -> dict[str, Norms] | None:
         """Update everything that has a gradient."""
         stats: dict[int, Any] = {}
         factor, bound = unscale * clip_coef, optimizer.clip_value
         if self._table is not None:
-            self._run_table(optimizer, self._table, status, factor, bound or 0.0)
+            numbers, which, counts = self._numbers
+            width = 2 + len(optimizer.rule.scalars)
+            for place in range(0, len(numbers), width):  # of each kind of row: the sign is there
+                numbers[place] *= factor
+                numbers[place + 1] = bound or 0.0
+            self._table.run(numbers, which, counts)
             if optimizer.stats:
                 sums = self._table.stats().tolist()
                 stats = {id(self._table.params[row]): sums[row] for row in self._table.active}
@@ -227,14 +230,22 @@ class Plan:
             for label, (param, update, grad) in found
         }
 
-    def _run_table(
-        self, optimizer: Optimizer, table: Table, status: int, factor: float, bound: float
-    ) -> None:
-        """Compute the numbers once for all rows of equal hyperparameters and counts, and run the kernels."""
+    def _compute(self, optimizer: Optimizer, table: Table, status: int) -> bool:
+        """Compute the rule's numbers, once for all rows of equal hyperparameters and counts.
+
+        False if a number came or went: the kernels are made for those that there were.
+        """
         if self._kinds is None:
-            self._kinds = self._sort_groups()[table.groups]
-        if status == CURRENT:
-            which, cohorts = self._kinds, [(kind, table.first) for kind in range(len(self._distinct))]
+            groups, hypers = self._sort_groups()
+            present, examples, self._kinds = np.unique(
+                groups[table.groups], return_index=True, return_inverse=True
+            )
+            self._distinct = [hypers[kind] for kind in present]
+            self._examples = list(enumerate(examples.tolist()))
+        if status == CURRENT and table.complete:
+            which, cohorts = self._kinds, self._examples
+        elif status == CURRENT and len(self._distinct) == 1:
+            which, cohorts = self._kinds, [(0, table.first)]
         else:
             rows = np.array(table.active)
             keys = np.column_stack([self._kinds, table.fresh, table.counts])[rows]
@@ -250,10 +261,13 @@ class Plan:
             counted = zip(optimizer.counters, table.counts[row].tolist(), strict=True)
             state: dict[str, Any] = {name: number(count) for name, count in counted}
             scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
-            numbers += -factor if hyper.get("maximize", False) else factor, bound
-            numbers += [0.0 if value is None else value for value in scalars]
+            if scalars.count(None) != self._unused[row]:
+                return False
+            numbers += -1.0 if hyper.get("maximize", False) else 1.0, 0.0
+            numbers += [0.0 if value is None else value for value in scalars] if None in scalars else scalars
             counts += [state[name] for name in optimizer.counters]
-        table.run(numbers, which, counts)
+        self._numbers = numbers, which, counts
+        return True
 
     def _row(self, optimizer: Optimizer, member: Member, factor: float, bound: float | None) -> Row:
         """A row for the eager executor, its counters counted."""
@@ -276,16 +290,17 @@ class Plan:
 
     def _member(self, optimizer: Optimizer, i: int, param: Tensor) -> Member:
         """The parameter with its state, which is made where it is missing."""
-        group, entry = optimizer.param_groups[i], optimizer.state.get(param, {})
-        buffers, scalars = self._uses[i]
+        entry, hyper, (buffers, _) = optimizer.state.get(param, {}), self._hypers[i], self._uses[i]
         if missing := self._missing(optimizer, i, param):
             for name in missing:
-                entry[name] = optimizer.new_state(name, param, group)
+                entry[name] = optimizer.new_state(name, param, hyper)
             optimizer.state[param] = entry
             self._created += [(param, name) for name in missing]
             if not buffers or not {*buffers}.isdisjoint(missing):
                 self._fresh.add(id(param))
-        return Member(param, param.grad, entry, i, buffers, scalars, id(param) in self._fresh)
+        fresh = id(param) in self._fresh
+        scalars = _used_scalars(optimizer, hyper, {name: entry[name] for name in optimizer.counters}, fresh)
+        return Member(param, param.grad, entry, i, buffers, scalars, fresh)
 
     def _layout(self, optimizer: Optimizer, member: Member) -> tuple[Layout | None, str]:
         if optimizer.executor == "eager":
@@ -310,21 +325,21 @@ class Plan:
                 self._hypers[i], self._kinds = hyper, None
                 # Those that must stay tensors are read at every step.
                 self._values[i] = None if _live(hyper) else self._readers[i](hyper)
-                uses = optimizer.buffers(group), _used_scalars(optimizer, hyper)
+                uses = optimizer.buffers(group), _used_scalars(optimizer, hyper, optimizer.counters, True)
                 holds = (
                     holds and uses == self._uses[i] and self._names[i] == _names(group, optimizer.defaults)
                 )
                 self._uses[i] = uses
         return holds
 
-    def _sort_groups(self) -> np.ndarray[Any, Any]:
-        """Number the groups; those of equal hyperparameters share a number."""
+    def _sort_groups(self) -> tuple[np.ndarray[Any, Any], list[Group]]:
+        """A number for each group, the same for those of equal hyperparameters, and these by number."""
         numbers: dict[Any, int] = {}
-        self._distinct = []
+        hypers: list[Group] = []
         for values, hyper in zip(self._values, self._hypers, strict=True):
-            if numbers.setdefault(values, len(numbers)) == len(self._distinct):
-                self._distinct.append(hyper)
-        return np.array([numbers[values] for values in self._values], dtype=np.int64)
+            if numbers.setdefault(values, len(hypers)) == len(hypers):
+                hypers.append(hyper)
+        return np.array([numbers[values] for values in self._values]), hypers
 
 
 def check_settings(optimizer: Optimizer) -> None:
@@ -373,12 +388,14 @@ def _reader(names: list[str]) -> Callable[[Group], Any]:
     return itemgetter(*names) if len(names) > 1 else lambda group: tuple(group[name] for name in names)
 
 
-def _used_scalars(optimizer: Optimizer, hyper: Group) -> tuple[bool, ...]:
-    """Which of the rule's numbers are not None; this depends on nothing but the hyperparameters."""
+def _used_scalars(
+    optimizer: Optimizer, hyper: Group, counters: Mapping[str, Any], first: bool
+) -> tuple[bool, ...]:
+    """Which of the rule's numbers are not None at the step after these counts."""
     if _live(hyper):
         return ()
-    state: dict[str, Any] = {name: np.float64(start) for name, start in optimizer.counters.items()}
-    return tuple(value is not None for value in _advance(optimizer, hyper, state, first=True))
+    state: dict[str, Any] = {name: np.float64(float(count)) for name, count in counters.items()}
+    return tuple(value is not None for value in _advance(optimizer, hyper, state, first))
 
 
 def _advance(optimizer: Optimizer, hyper: Group, state: dict[str, Any], first: bool) -> list[Any]:
