@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -20,12 +20,26 @@ from surefoot.files import write
 from surefoot.kernels.source import OPTIONS, Layout, UnsupportedRuleError, kernel_source, squares_source
 from surefoot.rule import Rule
 
-__all__ = ["Call", "Function", "kernel", "native", "squares"]
+__all__ = ["UNREAD", "Call", "Function", "kernel", "native", "squares"]
 
-Function = Callable[[int], Any]
-"""Compiled code: it takes the address of its arguments, integers, and leaves its results in memory."""
+_unread = (ctypes.c_int64 * 2)()
+UNREAD = ctypes.addressof(_unread)
+"""Numba's functions take two addresses more, of 8 bytes each, for what they return and what they raise."""
 
-HERE = Path(__file__).parent
+
+class Function:
+    """Compiled code: it takes the address of its arguments, integers, and leaves its results in memory.
+
+    Attributes:
+        address: Of the code.
+    """
+
+    def __init__(self, address: int, prototype: Any) -> None:
+        self.address = address
+        self._call = partial(prototype(ctypes.c_int32, *[ctypes.c_int64] * 3)(address), UNREAD, UNREAD + 8)
+
+    def __call__(self, arguments: int) -> None:
+        self._call(arguments)
 
 
 class Call:
@@ -40,10 +54,14 @@ class Call:
     def __init__(self, function: Function | None, fixed: Sequence[int], free: int = 0) -> None:
         assert function is not None  # or no table would have been made
         self.arguments = (ctypes.c_int64 * (len(fixed) + free))(*fixed)
-        self._function, self._address = function, ctypes.addressof(self.arguments)
+        self.job = function.address, ctypes.addressof(self.arguments)
+        self._call = partial(function._call, self.job[1])
 
     def __call__(self) -> None:
-        self._function(self._address)
+        self._call()
+
+
+HERE = Path(__file__).parent
 
 
 @cache
@@ -66,10 +84,10 @@ def squares(dtype: str) -> tuple[Function | None, str]:
 
 
 @cache
-def native(name: str) -> tuple[Function | None, str]:
-    """A function of :mod:`surefoot.kernels.native`. It runs with Python's lock held."""
+def native(name: str, holds_lock: bool = True) -> tuple[Function | None, str]:
+    """A function of :mod:`surefoot.kernels.native`, to run with Python's lock held or let go."""
     source = (HERE / "native.py").read_text(encoding="utf-8")
-    return _function(source, name, f"native.{name}", ctypes.PYFUNCTYPE)
+    return _function(source, name, f"native.{name}", ctypes.PYFUNCTYPE if holds_lock else ctypes.CFUNCTYPE)
 
 
 def _function(source: str, name: str, what: str, prototype: Any) -> tuple[Function | None, str]:
@@ -136,15 +154,9 @@ def _load(code: bytes, name: str, prototype: Any) -> Function:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    _engines.append(engine)
-    # Numba's functions take two addresses more, for what they return and what they raise.
-    kind = prototype(ctypes.c_int32, *[ctypes.c_int64] * 3)
-    return partial(kind(engine.get_function_address(name)), *_unread)
-
-
-_engines: list[Any] = []  # the owners of all code that was loaded
-_unread_memory = (ctypes.c_int64 * 2)()
-_unread = [ctypes.addressof(_unread_memory), ctypes.addressof(_unread_memory) + 8]
+    address = engine.get_function_address(name)
+    engine.detach()  # the code stays for good: a thread may be in it when Python ends
+    return Function(address, prototype)
 
 
 def _target_machine() -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ from torch.nn import Parameter
 from surefoot.kernels.compiled import Call, kernel, native, squares
 from surefoot.kernels.source import SIZES, Layout
 from surefoot.kernels.table import Member
-from surefoot.kernels.threads import together
+from surefoot.kernels.threads import together, wake
 from surefoot.rule import Rule
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -85,8 +85,10 @@ def _needed(rule: Rule, found: Layout, looks: bool) -> Iterator[tuple[Any, str]]
     """What has to be there for a kernel to run, one after the other."""
     yield _api()
     yield kernel(rule, found)
-    yield native("gather")
-    yield native("count")
+    for name in ("gather", "count", "wake", "start"):
+        yield native(name)
+    for name in ("finish", "help_out"):
+        yield native(name, holds_lock=False)
     if looks:
         yield squares(found.grad)
 
@@ -211,6 +213,7 @@ class Table:
             of_layout.setdefault(found, []).append(row)
         numels = [param.numel() for param in self.params]
         self._lanes = [Lane(rule, *each, numels, self._pointers) for each in of_layout.items()]
+        self._helpers = max(lane.helpers for lane in self._lanes)
         shown = [s if m.grad is None else m.grad for (m, _), s in zip(members, self._stand_ins, strict=True)]
         self._guards = torch._C._dynamo.guards.TensorGuards(
             *shown,
@@ -220,6 +223,7 @@ class Table:
 
     def look(self, params: list[Tensor], state: dict[Any, Any]) -> int:
         """Fetch the gradients, and tell whether the table holds for the parameters and the state of now."""
+        wake(min(self._helpers, torch.get_num_threads() - 1))
         grads: list[Any] = [param.grad for param in self.params]
         same = self._guards.check(*grads)
         if not same:  # perhaps only because some are None
@@ -268,11 +272,14 @@ class Table:
         if which is not self._which:
             self._which, self._kinds = which, address(which)
         flat, new, kinds = array("d", numbers), array("d", counts), self._kinds
-        for lane in self._lanes:
-            lane.run(flat.buffer_info()[0], kinds)
         self._count.arguments[-2:] = kinds, new.buffer_info()[0]
-        self._count()
-        increment_version(self.params if self.complete else [self.params[row] for row in self.active])
+
+        def count() -> None:
+            self._count()
+            increment_version(self.params if self.complete else [self.params[row] for row in self.active])
+
+        for lane in self._lanes:
+            lane.run(flat.buffer_info()[0], kinds, count if lane is self._lanes[0] else None)
 
     def stats(self) -> Array:
         """Of the last run: each row's sums of squares of parameter, update and gradient."""
@@ -298,7 +305,7 @@ class Lane:
         # A batch ends where the elements so far pass a multiple of a chunk.
         last = np.flatnonzero(np.diff(ends // CHUNK, prepend=0)) + 1
         batches = integers(np.unique([0, *last, len(chunks)]))
-        self._helpers = len(batches) - 2 if self.chunks[:, 2].sum() > ALONE else 0
+        self.helpers = min(len(batches) - 2, int(self.chunks[:, 2].sum()) // ALONE)
         self.sums, self._squares = np.zeros((len(chunks), 3)), np.zeros((len(chunks), 2))
         self._has_sums, self._grad_dtype = layout.stats, layout.grad
         self._next_batch, self._kept = ctypes.c_int64(), (pointers, batches)
@@ -307,12 +314,12 @@ class Lane:
         self._fixed += [ctypes.addressof(self._next_batch)]
         self._update = Call(kernel(rule, layout)[0], [*self._fixed, address(self.sums)], free=2)
 
-    def run(self, numbers: int, which: int) -> None:
+    def run(self, numbers: int, which: int, meanwhile: Callable[[], None] | None) -> None:
         """Update all rows that have a gradient, by the numbers at these addresses."""
         if self._has_sums:
             self.sums.fill(0)
         self._update.arguments[-2:] = numbers, which
-        self._together(self._update)
+        self._together(self._update, meanwhile)
 
     def squares(self) -> Array:
         """For each chunk the sum of squares of its gradients, and how many are not finite."""
@@ -321,9 +328,9 @@ class Lane:
         self._together(Call(function, [self._width, *self._fixed, address(self._squares)]))
         return self._squares
 
-    def _together(self, call: Call) -> None:
+    def _together(self, call: Call, meanwhile: Callable[[], None] | None = None) -> None:
         self._next_batch.value = 0
-        together(min(self._helpers, torch.get_num_threads() - 1), call)
+        together(min(self.helpers, torch.get_num_threads() - 1), call, meanwhile)
 
 
 def integers(values: Any) -> Array:

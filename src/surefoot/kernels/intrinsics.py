@@ -12,6 +12,8 @@ from numba.extending import intrinsic
 
 __all__ = [
     "call",
+    "exchange",
+    "fetch",
     "fetch_add",
     "load_bfloat16",
     "load_float16",
@@ -103,15 +105,28 @@ def call(typing_context, function, a, b, c, d):
     return types.int64(*[types.int64] * 5), generate
 
 
-@intrinsic
-def fetch_add(typing_context, address, number):
-    """Add to an integer in one go, whoever else does; returns what it was."""
+def _shared_integer(operation):
+    """What ``operation(builder, pointer, number)`` does to an integer in one go, whatever other threads do to it."""
 
-    def generate(context, builder, signature, arguments):
-        counter = builder.inttoptr(arguments[0], INT64.as_pointer())
-        return builder.atomic_rmw("add", counter, arguments[1], "monotonic")
+    @intrinsic
+    def atomic(typing_context, address, number):
+        def generate(context, builder, signature, arguments):
+            pointer = builder.inttoptr(arguments[0], INT64.as_pointer())
+            return operation(builder, pointer, arguments[1])
 
-    return types.int64(types.int64, types.int64), generate
+        return types.int64(types.int64, types.int64), generate
+
+    return atomic
+
+
+# Each returns what the integer was before.
+fetch_add = _shared_integer(
+    lambda builder, pointer, number: builder.atomic_rmw("add", pointer, number, "seq_cst")
+)
+exchange = _shared_integer(
+    lambda builder, pointer, number: builder.atomic_rmw("xchg", pointer, number, "seq_cst")
+)
+fetch = _shared_integer(lambda builder, pointer, _: builder.load_atomic(pointer, "seq_cst", 8))
 
 
 @intrinsic

@@ -9,6 +9,9 @@ from numba import float64
 
 from surefoot.kernels.intrinsics import (
     call,
+    exchange,
+    fetch,
+    fetch_add,
     load_float32,
     load_float64,
     load_int64,
@@ -129,4 +132,62 @@ def count(rows, counters, buffers, pointers, counter_pointers, fresh, wide, whic
                 store_float64(pointer, 0, value)
             else:
                 store_float32(pointer, 0, value)
+    return 0
+
+
+# A board for threads to meet at. Each number has a cache line of its own.
+JOB, FUNCTION, ARGUMENTS, INSIDE = 0, 64, 128, 192
+
+SPINS = 2_000_000
+"""Looks at the board before a helper that was woken sleeps again: some milliseconds at the most."""
+
+SOON = 20_000
+"""Looks before a helper that has worked sleeps."""
+
+
+def help_out(board, asleep, lock, acquire_lock, unread):
+    """What a helper does, for good: wait for a job on the board, go inside, work, go out.
+
+    No job waits for a helper to come, only for those inside to go out.
+    """
+    done, spins, job = 0, 0, 0
+    while job >= 0:  # as all jobs are
+        job = fetch(board + JOB, 0)
+        if job == 0 or job == done:
+            spins += 1
+            if spins > SPINS:
+                exchange(asleep, 1)
+                call(acquire_lock, lock, 1, 0, 0)
+                spins = 0
+            continue
+        fetch_add(board + INSIDE, 1)
+        if fetch(board + JOB, 0) == job:  # not over yet, and now it is not over before we are out
+            call(load_int64(board, FUNCTION // 8), unread, unread + 8, load_int64(board, ARGUMENTS // 8), 0)
+        fetch_add(board + INSIDE, -1)
+        done, spins = job, SPINS - SOON
+    return 0
+
+
+def wake(helpers, asleep, locks, release_lock):
+    """Wake the first helpers, where they sleep."""
+    for i in range(helpers):
+        if exchange(asleep + 64 * i, 0) != 0:
+            call(release_lock, load_int64(locks, i), 0, 0, 0)
+    return 0
+
+
+def start(board, job, function, arguments):
+    """Put a job on the board."""
+    store_int64(board, FUNCTION // 8, function)
+    store_int64(board, ARGUMENTS // 8, arguments)
+    exchange(board + JOB, job)
+    return 0
+
+
+def finish(board, unread):
+    """Work until nothing is left of the job, and wait for those who are still at it."""
+    call(load_int64(board, FUNCTION // 8), unread, unread + 8, load_int64(board, ARGUMENTS // 8), 0)
+    exchange(board + JOB, 0)
+    while fetch(board + INSIDE, 0) != 0:
+        pass
     return 0

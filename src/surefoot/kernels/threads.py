@@ -1,62 +1,108 @@
-"""Threads that wait for work, for code that runs without Python's lock."""
+"""Helpers: threads that wait, without Python's lock, for a share of the work of compiled code.
+
+Waking a thread takes longer than a small step. So a step wakes the helpers when it begins, and they are there
+when there is something to do. If they are not, the calling thread does it all.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 
-__all__ = ["together"]
+from surefoot.kernels.compiled import UNREAD, Call, native
 
-Job = tuple[Callable[[], None], "SimpleQueue[BaseException | None]"]
+__all__ = ["together", "wake"]
+
+LINE = 8
+"""Integers in a cache line: what one thread writes and another reads has a line of its own."""
+
+MOST = 255
+"""Helpers there can be."""
 
 
 class _Pool:
-    """Helpers of this process: a fork leaves them behind, and the child makes its own."""
+    """The helpers of this process: a fork leaves them behind, and the child makes its own."""
 
     def __init__(self) -> None:
-        self.process, self.workers = os.getpid(), 0
-        self.lock, self.jobs = threading.Lock(), SimpleQueue[Job]()
+        self.process, self.helpers, self.jobs = os.getpid(), 0, 0
+        self.growing, self.busy = threading.Lock(), threading.Lock()
+        self._asleep = (ctypes.c_int64 * (MOST * LINE))()
+        self._locks = (ctypes.c_int64 * MOST)()
+        self._board = (ctypes.c_int64 * (4 * LINE))()
+        board, asleep = ctypes.addressof(self._board), ctypes.addressof(self._asleep)
+        release = _address_of("PyThread_release_lock")
+        self.wake = Call(native("wake")[0], [0, asleep, ctypes.addressof(self._locks), release])
+        self.start = Call(native("start")[0], [board], free=3)
+        self.finish = Call(native("finish", holds_lock=False)[0], [board, UNREAD])
 
-    def employ(self, workers: int) -> None:
-        with self.lock:
-            while self.workers < workers:
-                threading.Thread(target=_work, args=(self.jobs,), name="surefoot", daemon=True).start()
-                self.workers += 1
+    def employ(self, helpers: int) -> None:
+        """Have at least so many."""
+        allocate = ctypes.pythonapi.PyThread_allocate_lock
+        allocate.restype, allocate.argtypes = ctypes.c_void_p, []
+        acquire = ctypes.pythonapi.PyThread_acquire_lock
+        acquire.restype, acquire.argtypes = ctypes.c_int, [ctypes.c_void_p, ctypes.c_int]
+        with self.growing:
+            while self.helpers < helpers:
+                lock = allocate()
+                acquire(lock, 1)  # a helper that asks for it once more sleeps until somebody lets go
+                self._locks[self.helpers] = lock
+                place = ctypes.addressof(self._asleep) + 8 * LINE * self.helpers
+                arguments = [ctypes.addressof(self._board), place, lock, _address_of("PyThread_acquire_lock")]
+                forever = Call(native("help_out", holds_lock=False)[0], [*arguments, UNREAD])
+                threading.Thread(target=forever, name="surefoot", daemon=True).start()
+                self.helpers += 1
 
 
-_pool = _Pool()
+def _address_of(name: str) -> int:
+    address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
+    assert address is not None
+    return address
 
 
-def together(helpers: int, call: Callable[[], None]) -> None:
-    """Make a call here and in ``helpers`` other threads at once; it shares out the work itself.
+_pool: _Pool | None = None
 
-    Raises:
-        BaseException: What any of the calls raised.
-    """
+
+def _ready(helpers: int) -> _Pool:
     global _pool
-    if helpers < 1:
+    if _pool is None or _pool.process != os.getpid():
+        _pool = _Pool()
+    if _pool.helpers < helpers:
+        _pool.employ(helpers)
+    return _pool
+
+
+def wake(helpers: int) -> None:
+    """Say that there will be work for so many helpers soon."""
+    helpers = min(helpers, MOST)
+    if helpers > 0:
+        pool = _ready(helpers)
+        pool.wake.arguments[0] = helpers
+        pool.wake()
+
+
+def together(helpers: int, call: Call, meanwhile: Callable[[], None] | None = None) -> None:
+    """Make a call here and in the helpers at once; it shares out the work itself.
+
+    Args:
+        helpers: How many; those that others keep busy are done without.
+        call: The call. Not all of the helpers need come to it.
+        meanwhile: What to do here before.
+    """
+    pool = _ready(min(helpers, MOST)) if helpers > 0 else None
+    if pool is None or not pool.busy.acquire(blocking=False):
+        if meanwhile:
+            meanwhile()
         call()
         return
-    if _pool.process != os.getpid():
-        _pool = _Pool()
-    _pool.employ(helpers)
-    done: SimpleQueue[BaseException | None] = SimpleQueue()
-    for _ in range(helpers):
-        _pool.jobs.put((call, done))
-    call()
-    for error in [done.get() for _ in range(helpers)]:
-        if error is not None:
-            raise error
-
-
-def _work(jobs: SimpleQueue[Job]) -> None:
-    while True:
-        call, done = jobs.get()
-        try:
-            call()
-        except BaseException as error:
-            done.put(error)
-        else:
-            done.put(None)
+    try:
+        pool.jobs += 1
+        pool.start.arguments[1:] = pool.jobs, *call.job
+        pool.start()
+        wake(helpers)  # it may have been long ago
+        if meanwhile:
+            meanwhile()
+        pool.finish()
+    finally:
+        pool.busy.release()
