@@ -189,7 +189,7 @@ class Table:
         counter_pointers = integers(np.zeros_like(self.counts))
         self.fresh = integers([member.fresh for member, _ in members])
         self._which, self._kinds = self.fresh, 0  # the last that run was given, and its address
-        self._result = (ctypes.c_int64 * 6)()
+        self._result = (ctypes.c_int64 * 7)()
         functions, _ = _api()
         known_params = integers([id(param) for param in params])
         known_state = integers([*(id(thing) for item in state.items() for thing in item), 0])
@@ -199,14 +199,16 @@ class Table:
         object_ids = integers([[0 if thing is None else id(thing) for thing in things] for things in objects])
         rows, sizes = len(members), (len(counters), len(rule.buffers))
         places = address(self._pointers), address(counter_pointers)
-        # An address is an object's own only while it lives.
-        self._kept = names, objects, entries, list(params), list(state.items()), functions, counter_pointers
+        # An address is an object's own only while it lives. Entries and tensors are held once, for gather counts.
+        self._kept = names, objects, entries, list(params), list(state), functions, counter_pointers
         self._kept += known_params, known_state, stand_ins, entry_ids, keys, object_ids
+        mine = set(map(id, entries))
+        self._others = [entry for entry in state.values() if id(entry) not in mine]
         fixed = [address(functions), ctypes.addressof(self._result), address(known_params), len(params)]
         fixed += [address(known_state), address(stand_ins), rows, address(entry_ids), address(keys), *sizes]
         fixed += [address(object_ids), *places, address(self.counts), address(self.fresh), int(self.wide)]
-        self._gather = Call(native("gather")[0], fixed, free=3)
-        fixed = [rows, *sizes, *places, address(self.fresh), int(self.wide)]
+        self._gather = Call(native("gather")[0], fixed, free=4)
+        fixed = [rows, *sizes, *places, address(self.counts), address(self.fresh), int(self.wide)]
         self._count = Call(native("count")[0], fixed, free=2)
         of_layout: dict[Layout, list[int]] = {}
         for row, (_, found) in enumerate(members):
@@ -221,8 +223,14 @@ class Table:
             dynamic_dims_strides=[list(tensor.stride()) for tensor in shown],
         )
 
-    def look(self, params: list[Tensor], state: dict[Any, Any]) -> int:
-        """Fetch the gradients, and tell whether the table holds for the parameters and the state of now."""
+    def look(self, params: list[Tensor], state: dict[Any, Any], trusted: bool) -> int:
+        """Fetch the gradients, and tell whether the table holds for the parameters and the state of now.
+
+        Args:
+            params: All parameters of the optimizer.
+            state: The state of all of them.
+            trusted: Whether nobody can have changed the state since the last look.
+        """
         wake(min(self._helpers, torch.get_num_threads() - 1))
         grads: list[Any] = [param.grad for param in self.params]
         same = self._guards.check(*grads)
@@ -232,9 +240,14 @@ class Table:
             same = self._guards.check(*grads)
         if not same or len(params) != self._number_of_params:
             return STALE
-        self._gather.arguments[-3:] = id(params), id(state), id(grads)
+        self._gather.arguments[-4:] = trusted, id(params), id(state), id(grads)
         self._gather()
         return self._result[0]
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else held any part of the state at the last look."""
+        return self._result[3] == 1
 
     @property
     def complete(self) -> bool:

@@ -7,7 +7,6 @@ Imported only where Numba is, when something is compiled.
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "load_int64",
     "maximum",
     "minimum",
-    "prefetch",
     "sign",
     "store_bfloat16",
     "store_float16",
@@ -127,20 +125,6 @@ exchange = _shared_integer(
     lambda builder, pointer, number: builder.atomic_rmw("xchg", pointer, number, "seq_cst")
 )
 fetch = _shared_integer(lambda builder, pointer, _: builder.load_atomic(pointer, "seq_cst", 8))
-
-
-@intrinsic
-def prefetch(typing_context, address):
-    """Have the memory at an address on its way before it is read; any address will do."""
-
-    def generate(context, builder, signature, arguments):
-        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
 
 
 @intrinsic

@@ -15,7 +15,6 @@ from surefoot.kernels.intrinsics import (
     load_float32,
     load_float64,
     load_int64,
-    prefetch,
     store_float32,
     store_float64,
     store_int64,
@@ -26,7 +25,7 @@ CURRENT, MIXED, STALE = 0, 1, 2
 
 def gather(
     functions,  # addresses of PyList_GetItem, PyDict_Next, PyDict_GetItem and of what gives a tensor's address
-    result,  # three numbers for the result, and three to work with
+    result,  # four numbers for the result, and three to work with
     known_params,  # what params should hold
     number_of_params,
     known_state,  # what state should hold, keys and values in turns, and a 0 at the end
@@ -42,6 +41,7 @@ def gather(
     counts,  # what is at counter_pointers
     fresh,  # for each row whether its buffers are new
     wide,  # whether counters are of 64 bits
+    trusted,  # whether nobody can have changed the state
     params,  # the list of all parameters of now
     state,  # the dict of all states of now
     grads,  # the list of the rows' gradients of now
@@ -49,7 +49,8 @@ def gather(
     """Look at Python's objects: are they those the table was made of, and where are the gradients?
 
     The result is CURRENT if all rows that have a gradient have the same counts, MIXED if not, and STALE if
-    anything is not what it was; the first row that has a gradient; and how many there are.
+    anything is not what it was; the first row that has a gradient; how many there are; and whether nobody else
+    holds any part of the state.
     """
     store_int64(result, 0, STALE)
     get_item, next_item, look_up, data_ptr = (
@@ -61,38 +62,46 @@ def gather(
     for i in range(number_of_params):
         if call(get_item, params, i, 0, 0) != load_int64(known_params, i):
             return 0
-    position, key, value = result + 24, result + 32, result + 40
-    store_int64(position, 0, 0)
-    n = 0
-    while call(next_item, state, position, key, value) & 0xFFFFFFFF:  # it returns a 32-bit truth
-        if load_int64(key, 0) != load_int64(known_state, 2 * n):
+    alone = 1
+    if not trusted:
+        position, key, value = result + 32, result + 40, result + 48
+        store_int64(position, 0, 0)
+        n = 0
+        while call(next_item, state, position, key, value) & 0xFFFFFFFF:  # it returns a 32-bit truth
+            if load_int64(key, 0) != load_int64(known_state, 2 * n):
+                return 0
+            if load_int64(value, 0) != load_int64(known_state, 2 * n + 1):
+                return 0
+            n += 1
+        if load_int64(known_state, 2 * n) != 0:
             return 0
-        if load_int64(value, 0) != load_int64(known_state, 2 * n + 1):
-            return 0
-        n += 1
-    if load_int64(known_state, 2 * n) != 0:
-        return 0
+        for row in range(rows):
+            base = objects + 8 * row * (1 + counters + buffers)
+            entry = load_int64(entries, row)
+            # An object starts with the number of its owners: the dict that it is in, and the table.
+            alone &= load_int64(entry, 0) <= 2
+            for j in range(1, 1 + counters + buffers):
+                known = load_int64(base, j)
+                if known == 0:
+                    continue
+                if call(look_up, entry, load_int64(keys, j - 1), 0, 0) != known:
+                    return 0
+                alone &= load_int64(known, 0) <= 2
+                pointer = call(data_ptr, known, 0, 0, 0)
+                if j > counters:
+                    if pointer != load_int64(pointers, row * (2 + buffers) + j - counters + 1):
+                        return 0
+                else:
+                    place = row * counters + j - 1
+                    store_int64(counter_pointers, place, pointer)
+                    count = load_float64(pointer, 0) if wide else float64(load_float32(pointer, 0))
+                    store_float64(counts, place, count)
     first, present, status = -1, 0, CURRENT
-    ahead = 4
     for row in range(rows):
-        if row + ahead < rows:  # Python's objects are all over the memory
-            prefetch(load_int64(entries, row + ahead))
-            for j in range(1 + counters + buffers):
-                prefetch(load_int64(objects, (row + ahead) * (1 + counters + buffers) + j))
-            prefetch(call(get_item, grads, row + ahead, 0, 0))
-        base = objects + 8 * row * (1 + counters + buffers)
         place = pointers + 8 * row * (2 + buffers)
-        entry = load_int64(entries, row)
-        for j in range(1, 1 + counters + buffers):
-            known = load_int64(base, j)
-            if known != 0 and call(look_up, entry, load_int64(keys, j - 1), 0, 0) != known:
-                return 0
-        if call(data_ptr, load_int64(base, 0), 0, 0, 0) != load_int64(place, 0):
+        param = load_int64(objects, row * (1 + counters + buffers))
+        if call(data_ptr, param, 0, 0, 0) != load_int64(place, 0):
             return 0
-        for j in range(buffers):
-            known = load_int64(base, 1 + counters + j)
-            if known != 0 and call(data_ptr, known, 0, 0, 0) != load_int64(place, 2 + j):
-                return 0
         grad = call(get_item, grads, row, 0, 0)
         if grad == load_int64(stand_ins, row):
             store_int64(place, 1, 0)
@@ -102,24 +111,21 @@ def gather(
             place, 1, start if start != 0 else 1
         )  # 0 means that there is none; this one has no elements
         present += 1
-        for j in range(counters):
-            pointer = call(data_ptr, load_int64(base, 1 + j), 0, 0, 0)
-            store_int64(counter_pointers, row * counters + j, pointer)
-            count = load_float64(pointer, 0) if wide else float64(load_float32(pointer, 0))
-            store_float64(counts, row * counters + j, count)
-            if first >= 0 and count != load_float64(counts, first * counters + j):
-                status = MIXED
-        if first >= 0 and load_int64(fresh, row) != load_int64(fresh, first):
-            status = MIXED
         if first < 0:
             first = row
+        for j in range(counters):
+            if load_float64(counts, row * counters + j) != load_float64(counts, first * counters + j):
+                status = MIXED
+        if load_int64(fresh, row) != load_int64(fresh, first):
+            status = MIXED
     store_int64(result, 0, status)
     store_int64(result, 1, first)
     store_int64(result, 2, present)
+    store_int64(result, 3, alone)
     return 0
 
 
-def count(rows, counters, buffers, pointers, counter_pointers, fresh, wide, which, values):
+def count(rows, counters, buffers, pointers, counter_pointers, counts, fresh, wide, which, values):
     """Write each row's new counts, the ``which``-th of ``values``, if it has a gradient."""
     for row in range(rows):
         if load_int64(pointers, row * (2 + buffers) + 1) == 0:
@@ -128,6 +134,7 @@ def count(rows, counters, buffers, pointers, counter_pointers, fresh, wide, whic
         for j in range(counters):
             pointer = load_int64(counter_pointers, row * counters + j)
             value = load_float64(values, load_int64(which, row) * counters + j)
+            store_float64(counts, row * counters + j, value)
             if wide:
                 store_float64(pointer, 0, value)
             else:

@@ -153,6 +153,17 @@ class Optimizer(torch.optim.Optimizer):
         self.last_step: LastStep | None = None
         super().__init__(entries, defaults)
 
+    @property
+    def state(self) -> dict[Any, Any]:  # type: ignore[override]
+        """Each parameter's counters and buffers. Whatever is changed or replaced in it counts from the next step on."""
+        if self._plan is not None:
+            self._plan.distrust()
+        return self._state
+
+    @state.setter
+    def state(self, state: dict[Any, Any]) -> None:
+        self._state, self._plan = state, None
+
     def buffers(self, group: Group) -> tuple[str, ...]:
         """Names of the rule's buffers that ``group`` uses."""
         return self.rule.buffers
@@ -376,8 +387,8 @@ class Optimizer(torch.optim.Optimizer):
         return {**super().__getstate__(), **{name: getattr(self, name) for name in Extras.__annotations__}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._plan = None
+        self.state = state["state"]
+        super().__setstate__({name: value for name, value in state.items() if name != "state"})
         self.__dict__.setdefault("last_step", None)
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ not finite asks for it, and one that updates. Gradients are never written.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from surefoot.optimizers.base import Group, Optimizer
 
 __all__ = ["LastStep", "Norms", "Plan", "take"]
+
+
+OWNERS = 3
+"""References to an optimizer's state while it is looked at: the attribute, a name, the argument of getrefcount."""
 
 
 class Norms(NamedTuple):
@@ -148,8 +153,9 @@ class Plan:
         self.reasons = Counter(reason or "memory shared with another parameter" for _, reason in others)
         self._eager = [(member.group, member.param) for member, _ in others]
         self._work: list[Member] = []
+        self._trusted = False
         counters = tuple(optimizer.counters)
-        self._table = Table(optimizer.rule, counters, served, params, optimizer.state) if served else None
+        self._table = Table(optimizer.rule, counters, served, params, optimizer._state) if served else None
         self._unused = [member.scalars.count(False) for member, _ in served]
 
     def look(self, optimizer: Optimizer, params: list[Tensor]) -> bool:
@@ -159,7 +165,10 @@ class Plan:
         if any(param.grad is not None for param in self._idle):
             return False
         if self._table is not None:
-            status = self._table.look(params, optimizer.state)
+            held = optimizer._state
+            status = self._table.look(params, held, self._trusted)
+            # This attribute, this name and the argument: nobody else can reach the state, until it is asked for.
+            self._trusted = self._table.alone and sys.getrefcount(held) <= OWNERS
             if status == STALE or not self._compute(optimizer, self._table, status):
                 return False
         elif len(params) != len(self._params) or not all(map(is_, params, self._params)):
@@ -174,6 +183,10 @@ class Plan:
             grad = optimizer.dense(param.grad, optimizer.param_groups[i])
             self._work.append(member._replace(grad=grad))
         return True
+
+    def distrust(self) -> None:
+        """The state may be changed by others from now on."""
+        self._trusted = False
 
     def grad_norm(self, unscale: float) -> tuple[float, int]:
         """The norm of all gradients, and how many of their elements are not finite."""
@@ -196,9 +209,9 @@ class Plan:
     def forget(self, optimizer: Optimizer) -> None:
         """Take back the state that was made for a step that is not taken."""
         for param, name in self._created:
-            optimizer.state[param].pop(name, None)
-            if not optimizer.state[param]:
-                del optimizer.state[param]
+            optimizer._state[param].pop(name, None)
+            if not optimizer._state[param]:
+                del optimizer._state[param]
         if self._created:
             self._created, self._fresh, optimizer._plan = [], set(), None
 
@@ -285,16 +298,16 @@ class Plan:
 
     def _missing(self, optimizer: Optimizer, i: int, param: Tensor) -> list[str]:
         """The counters and buffers that the parameter uses and does not have."""
-        entry, used = optimizer.state.get(param, {}), self._uses[i][0]
+        entry, used = optimizer._state.get(param, {}), self._uses[i][0]
         return [name for name in (*optimizer.counters, *used) if entry.get(name) is None]
 
     def _member(self, optimizer: Optimizer, i: int, param: Tensor) -> Member:
         """The parameter with its state, which is made where it is missing."""
-        entry, hyper, (buffers, _) = optimizer.state.get(param, {}), self._hypers[i], self._uses[i]
+        entry, hyper, (buffers, _) = optimizer._state.get(param, {}), self._hypers[i], self._uses[i]
         if missing := self._missing(optimizer, i, param):
             for name in missing:
                 entry[name] = optimizer.new_state(name, param, hyper)
-            optimizer.state[param] = entry
+            optimizer._state[param] = entry
             self._created += [(param, name) for name in missing]
             if not buffers or not {*buffers}.isdisjoint(missing):
                 self._fresh.add(id(param))
