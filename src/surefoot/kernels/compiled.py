@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from surefoot.files import write
 from surefoot.kernels.source import OPTIONS, Layout, UnsupportedRuleError, kernel_source, squares_source
@@ -27,38 +27,46 @@ UNREAD = ctypes.addressof(_unread)
 """Numba's functions take two addresses more, of 8 bytes each, for what they return and what they raise."""
 
 
-class Function:
+class Function(partial[int]):
     """Compiled code: it takes the address of its arguments, integers, and leaves its results in memory.
 
     Attributes:
         address: Of the code.
     """
 
-    def __init__(self, address: int, prototype: Any) -> None:
-        self.address = address
-        self._call = partial(prototype(ctypes.c_int32, *[ctypes.c_int64] * 3)(address), UNREAD, UNREAD + 8)
+    address: int
 
-    def __call__(self, arguments: int) -> None:
-        self._call(arguments)
+    def __new__(cls, address: int, prototype: Any) -> Self:
+        """Make a function of the code at an address."""
+        function = prototype(ctypes.c_int32, *[ctypes.c_int64] * 3)(address)
+        made = super().__new__(cls, function, UNREAD, UNREAD + 8)
+        made.address = address
+        return made
 
 
-class Call:
+class Call(partial[int]):
     """A compiled function with its arguments, of which those that come last may change.
 
     Args:
         function: The function.
         fixed: The arguments that stay.
         free: How many come after them, to be set in ``arguments``.
+
+    Attributes:
+        arguments: All of them.
+        job: Where the code and the arguments are.
     """
 
-    def __init__(self, function: Function | None, fixed: Sequence[int], free: int = 0) -> None:
-        assert function is not None  # or no table would have been made
-        self.arguments = (ctypes.c_int64 * (len(fixed) + free))(*fixed)
-        self.job = function.address, ctypes.addressof(self.arguments)
-        self._call = partial(function._call, self.job[1])
+    arguments: Any
+    job: tuple[int, int]
 
-    def __call__(self) -> None:
-        self._call()
+    def __new__(cls, function: Function | None, fixed: Sequence[int], free: int = 0) -> Self:
+        """Bind a function to arguments."""
+        assert function is not None  # or no table would have been made
+        arguments = (ctypes.c_int64 * (len(fixed) + free))(*fixed)
+        made = super().__new__(cls, function, ctypes.addressof(arguments))
+        made.arguments, made.job = arguments, (function.address, ctypes.addressof(arguments))
+        return made
 
 
 HERE = Path(__file__).parent

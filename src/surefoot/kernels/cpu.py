@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ from torch.nn import Parameter
 from surefoot.kernels.compiled import Call, kernel, native, squares
 from surefoot.kernels.source import SIZES, Layout
 from surefoot.kernels.table import Member
-from surefoot.kernels.threads import together, wake
+from surefoot.kernels.threads import Job, wake
 from surefoot.rule import Rule
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -168,6 +168,7 @@ class Table:
     ) -> None:
         self.params = [member.param for member, _ in members]
         self.groups = integers([member.group for member, _ in members])
+        self.first_of_group = {member.group: row for row, (member, _) in reversed([*enumerate(members)])}
         names = [*counters, *rule.buffers]
         objects = []
         for member, _ in members:
@@ -231,7 +232,8 @@ class Table:
             state: The state of all of them.
             trusted: Whether nobody can have changed the state since the last look.
         """
-        wake(min(self._helpers, torch.get_num_threads() - 1))
+        if self._helpers:
+            wake(min(self._helpers, torch.get_num_threads() - 1))
         grads: list[Any] = [param.grad for param in self.params]
         same = self._guards.check(*grads)
         if not same:  # perhaps only because some are None
@@ -287,12 +289,12 @@ class Table:
         flat, new, kinds = array("d", numbers), array("d", counts), self._kinds
         self._count.arguments[-2:] = kinds, new.buffer_info()[0]
 
-        def count() -> None:
-            self._count()
-            increment_version(self.params if self.complete else [self.params[row] for row in self.active])
-
         for lane in self._lanes:
-            lane.run(flat.buffer_info()[0], kinds, count if lane is self._lanes[0] else None)
+            lane.start(flat.buffer_info()[0], kinds)
+            if lane is self._lanes[0]:  # while the helpers are at it
+                self._count()
+                increment_version(self.params if self.complete else [self.params[row] for row in self.active])
+            lane.finish()
 
     def stats(self) -> Array:
         """Of the last run: each row's sums of squares of parameter, update and gradient."""
@@ -327,23 +329,28 @@ class Lane:
         self._fixed += [ctypes.addressof(self._next_batch)]
         self._update = Call(kernel(rule, layout)[0], [*self._fixed, address(self.sums)], free=2)
 
-    def run(self, numbers: int, which: int, meanwhile: Callable[[], None] | None) -> None:
-        """Update all rows that have a gradient, by the numbers at these addresses."""
+    def start(self, numbers: int, which: int) -> None:
+        """Have the helpers update the rows that have a gradient, by the numbers at these addresses."""
         if self._has_sums:
             self.sums.fill(0)
         self._update.arguments[-2:] = numbers, which
-        self._together(self._update, meanwhile)
+        self._start(self._update)
+
+    def finish(self) -> None:
+        """Help them, until all is done."""
+        self._job.finish()
 
     def squares(self) -> Array:
         """For each chunk the sum of squares of its gradients, and how many are not finite."""
         self._squares.fill(0)
         function, _ = squares(self._grad_dtype)
-        self._together(Call(function, [self._width, *self._fixed, address(self._squares)]))
+        self._start(Call(function, [self._width, *self._fixed, address(self._squares)]))
+        self.finish()
         return self._squares
 
-    def _together(self, call: Call, meanwhile: Callable[[], None] | None = None) -> None:
+    def _start(self, call: Call) -> None:
         self._next_batch.value = 0
-        together(min(self.helpers, torch.get_num_threads() - 1), call, meanwhile)
+        self._job = Job(min(self.helpers, torch.get_num_threads() - 1), call)
 
 
 def integers(values: Any) -> Array:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
 
 from surefoot.kernels.compiled import UNREAD, Call, native
 
-__all__ = ["together", "wake"]
+__all__ = ["Job", "wake"]
 
 LINE = 8
 """Integers in a cache line: what one thread writes and another reads has a line of its own."""
@@ -82,27 +81,30 @@ def wake(helpers: int) -> None:
         pool.wake()
 
 
-def together(helpers: int, call: Call, meanwhile: Callable[[], None] | None = None) -> None:
-    """Make a call here and in the helpers at once; it shares out the work itself.
+class Job:
+    """A call that helpers make too, at once: it shares out the work itself.
 
     Args:
-        helpers: How many; those that others keep busy are done without.
-        call: The call. Not all of the helpers need come to it.
-        meanwhile: What to do here before.
+        helpers: How many. They need not come, and where others keep them busy they do not.
+        call: The call.
     """
-    pool = _ready(min(helpers, MOST)) if helpers > 0 else None
-    if pool is None or not pool.busy.acquire(blocking=False):
-        if meanwhile:
-            meanwhile()
-        call()
-        return
-    try:
-        pool.jobs += 1
-        pool.start.arguments[1:] = pool.jobs, *call.job
-        pool.start()
-        wake(helpers)  # it may have been long ago
-        if meanwhile:
-            meanwhile()
-        pool.finish()
-    finally:
-        pool.busy.release()
+
+    def __init__(self, helpers: int, call: Call) -> None:
+        pool = _ready(min(helpers, MOST)) if helpers > 0 else None
+        self._pool = pool if pool is not None and pool.busy.acquire(blocking=False) else None
+        self._call = call
+        if self._pool is not None:
+            self._pool.jobs += 1
+            self._pool.start.arguments[1:] = self._pool.jobs, *call.job
+            self._pool.start()
+            wake(helpers)  # the first time may have been long ago
+
+    def finish(self) -> None:
+        """Make the call here, and wait for those helpers that are still at it."""
+        if self._pool is None:
+            self._call()
+            return
+        try:
+            self._pool.finish()
+        finally:
+            self._pool.busy.release()

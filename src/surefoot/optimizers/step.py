@@ -62,6 +62,9 @@ class LastStep(NamedTuple):
     stats: dict[str, Norms] | None = None
 
 
+APPLIED = LastStep(applied=True)
+
+
 def take(optimizer: Optimizer) -> LastStep:
     """Take a step with the gradients that are there.
 
@@ -97,6 +100,8 @@ def take(optimizer: Optimizer) -> LastStep:
             clip_coef = clip / (grad_norm + 1e-6)  # torch's formula
             clip_coef = 1.0 if clip_coef > 1.0 else clip_coef  # NaN stays
     stats = plan.run(optimizer, unscale, clip_coef)
+    if stats is None and not plan.looks:
+        return APPLIED
     if stats is not None and grad_norm is None:
         grad_norm = math.sqrt(math.fsum(norms.grad**2 for norms in stats.values()))
     return LastStep(True, grad_norm, clip_coef, nonfinite, stats)
@@ -122,8 +127,10 @@ class Plan:
         )
         self._values: list[Any] = [None for _ in groups]
         self._hypers: list[Group] = [{} for _ in groups]
-        self._uses: list[Any] = [None for _ in groups]
+        self._buffers: list[tuple[str, ...]] = [() for _ in groups]
         self._kinds: np.ndarray[Any, Any] | None = None
+        self._distinct: list[Group] = []
+        self._examples: list[tuple[int, int]] = []
         self._read_groups(optimizer)
 
         work = [(i, param) for i, group in enumerate(groups) for param in group["params"]]
@@ -156,13 +163,13 @@ class Plan:
         self._trusted = False
         counters = tuple(optimizer.counters)
         self._table = Table(optimizer.rule, counters, served, params, optimizer._state) if served else None
-        self._unused = [member.scalars.count(False) for member, _ in served]
+        self._used = [list(member.scalars) for member, _ in served]
 
     def look(self, optimizer: Optimizer, params: list[Tensor]) -> bool:
         """Fetch this step's gradients, and tell whether the plan holds for what the optimizer is now."""
         if self._settings != _settings(optimizer) or not self._read_groups(optimizer):
             return False
-        if any(param.grad is not None for param in self._idle):
+        if self._idle and any(param.grad is not None for param in self._idle):
             return False
         if self._table is not None:
             held = optimizer._state
@@ -249,15 +256,10 @@ class Plan:
         False if a number came or went: the kernels are made for those that there were.
         """
         if self._kinds is None:
-            groups, hypers = self._sort_groups()
-            present, examples, self._kinds = np.unique(
-                groups[table.groups], return_index=True, return_inverse=True
-            )
-            self._distinct = [hypers[kind] for kind in present]
-            self._examples = list(enumerate(examples.tolist()))
+            self._sort_groups(table)
         if status == CURRENT and table.complete:
             which, cohorts = self._kinds, self._examples
-        elif status == CURRENT and len(self._distinct) == 1:
+        elif status == CURRENT and len(self._examples) == 1:
             which, cohorts = self._kinds, [(0, table.first)]
         else:
             rows = np.array(table.active)
@@ -274,10 +276,11 @@ class Plan:
             counted = zip(optimizer.counters, table.counts[row].tolist(), strict=True)
             state: dict[str, Any] = {name: number(count) for name, count in counted}
             scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
-            if scalars.count(None) != self._unused[row]:
+            used = [value is not None for value in scalars]
+            if used != self._used[row]:
                 return False
             numbers += -1.0 if hyper.get("maximize", False) else 1.0, 0.0
-            numbers += [0.0 if value is None else value for value in scalars] if None in scalars else scalars
+            numbers += scalars if all(used) else [value or 0.0 for value in scalars]
             counts += [state[name] for name in optimizer.counters]
         self._numbers = numbers, which, counts
         return True
@@ -298,12 +301,12 @@ class Plan:
 
     def _missing(self, optimizer: Optimizer, i: int, param: Tensor) -> list[str]:
         """The counters and buffers that the parameter uses and does not have."""
-        entry, used = optimizer._state.get(param, {}), self._uses[i][0]
-        return [name for name in (*optimizer.counters, *used) if entry.get(name) is None]
+        entry = optimizer._state.get(param, {})
+        return [name for name in (*optimizer.counters, *self._buffers[i]) if entry.get(name) is None]
 
     def _member(self, optimizer: Optimizer, i: int, param: Tensor) -> Member:
         """The parameter with its state, which is made where it is missing."""
-        entry, hyper, (buffers, _) = optimizer._state.get(param, {}), self._hypers[i], self._uses[i]
+        entry, hyper, buffers = optimizer._state.get(param, {}), self._hypers[i], self._buffers[i]
         if missing := self._missing(optimizer, i, param):
             for name in missing:
                 entry[name] = optimizer.new_state(name, param, hyper)
@@ -324,35 +327,39 @@ class Plan:
         return layout(optimizer.rule, tuple(optimizer.counters), member, bound, stats, looks)
 
     def _read_groups(self, optimizer: Optimizer) -> bool:
-        """Read hyperparameters that changed; False if the groups did, or the buffers and numbers they use."""
+        """Read hyperparameters that changed; False if there are other groups, or they use other buffers."""
         groups = optimizer.param_groups
-        holds = self._sizes == list(map(len, groups))
-        if len(groups) != len(self._readers):
+        if self._sizes != list(map(len, groups)):
             return False
         values = [read(group) for read, group in zip(self._readers, groups, strict=True)]
         if values == self._values:
-            return holds
+            return True
+        holds, self._kinds = True, None
         for i, (group, value) in enumerate(zip(groups, values, strict=True)):
-            if value != self._values[i]:
-                hyper = plain(group, optimizer.defaults)
-                self._hypers[i], self._kinds = hyper, None
+            if value == self._values[i]:
+                continue
+            self._values[i], self._hypers[i] = value, group
+            if not all(map(_is_plain, value)):
+                self._hypers[i] = plain(group, optimizer.defaults)
                 # Those that must stay tensors are read at every step.
-                self._values[i] = None if _live(hyper) else self._readers[i](hyper)
-                uses = optimizer.buffers(group), _used_scalars(optimizer, hyper, optimizer.counters, True)
-                holds = (
-                    holds and uses == self._uses[i] and self._names[i] == _names(group, optimizer.defaults)
-                )
-                self._uses[i] = uses
+                self._values[i] = None if _live(group) else self._readers[i](self._hypers[i])
+                holds = holds and self._names[i] == _names(group, optimizer.defaults)
+            buffers = optimizer.buffers(group)
+            holds = holds and buffers == self._buffers[i]
+            self._buffers[i] = buffers
         return holds
 
-    def _sort_groups(self) -> tuple[np.ndarray[Any, Any], list[Group]]:
-        """A number for each group, the same for those of equal hyperparameters, and these by number."""
+    def _sort_groups(self, table: Table) -> None:
+        """Give groups of equal hyperparameters one number, and note a row of the table for each number."""
         numbers: dict[Any, int] = {}
-        hypers: list[Group] = []
-        for values, hyper in zip(self._values, self._hypers, strict=True):
-            if numbers.setdefault(values, len(hypers)) == len(hypers):
-                hypers.append(hyper)
-        return np.array([numbers[values] for values in self._values]), hypers
+        kinds = [0] * len(self._values)
+        self._distinct, self._examples = [], []
+        for group, row in table.first_of_group.items():
+            kind = kinds[group] = numbers.setdefault(self._values[group], len(numbers))
+            if kind == len(self._distinct):
+                self._distinct.append(self._hypers[group])
+                self._examples.append((kind, row))
+        self._kinds = np.array(kinds)[table.groups]
 
 
 def check_settings(optimizer: Optimizer) -> None:
@@ -380,6 +387,11 @@ def plain(group: Group, names: Iterable[str]) -> Group:
         return value.item() if hasattr(value, "item") else value  # NumPy's numbers
 
     return {**group, **{name: number(group[name]) for name in names}}
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in (float, int, bool, type(None)) or (kind is tuple and all(map(_is_plain, value)))
 
 
 def _live(group: Group) -> str:
