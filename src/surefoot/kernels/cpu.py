@@ -286,11 +286,12 @@ class Table:
         """
         if which is not self._which:
             self._which, self._kinds = which, address(which)
-        flat, new, kinds = array("d", numbers), array("d", counts), self._kinds
-        self._count.arguments[-2:] = kinds, new.buffer_info()[0]
-
+        both = array("d", numbers)
+        both.extend(counts)
+        start, _ = both.buffer_info()
+        self._count.arguments[-2:] = self._kinds, start + 8 * len(numbers)
         for lane in self._lanes:
-            lane.start(flat.buffer_info()[0], kinds)
+            lane.start(start, self._kinds)
             if lane is self._lanes[0]:  # while the helpers are at it
                 self._count()
                 increment_version(self.params if self.complete else [self.params[row] for row in self.active])
@@ -338,7 +339,7 @@ class Lane:
 
     def finish(self) -> None:
         """Help them, until all is done."""
-        self._job.finish()
+        self._job()
 
     def squares(self) -> Array:
         """For each chunk the sum of squares of its gradients, and how many are not finite."""
@@ -350,7 +351,8 @@ class Lane:
 
     def _start(self, call: Call) -> None:
         self._next_batch.value = 0
-        self._job = Job(min(self.helpers, torch.get_num_threads() - 1), call)
+        helpers = self.helpers and min(self.helpers, torch.get_num_threads() - 1)
+        self._job: Call | Job = Job(helpers, call) if helpers else call
 
 
 def integers(values: Any) -> Array:

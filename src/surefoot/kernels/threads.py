@@ -90,8 +90,8 @@ class Job:
     """
 
     def __init__(self, helpers: int, call: Call) -> None:
-        pool = _ready(min(helpers, MOST)) if helpers > 0 else None
-        self._pool = pool if pool is not None and pool.busy.acquire(blocking=False) else None
+        pool = _ready(min(helpers, MOST))
+        self._pool = pool if pool.busy.acquire(blocking=False) else None
         self._call = call
         if self._pool is not None:
             self._pool.jobs += 1
@@ -99,7 +99,7 @@ class Job:
             self._pool.start()
             wake(helpers)  # the first time may have been long ago
 
-    def finish(self) -> None:
+    def __call__(self) -> None:
         """Make the call here, and wait for those helpers that are still at it."""
         if self._pool is None:
             self._call()

@@ -221,8 +221,14 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
+        before = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(
+            self.defaults.get("differentiable", False)
+        )  # the context manager is slower
+        try:
             self.last_step = take(self)
+        finally:
+            torch._C._set_grad_enabled(before)
         return loss
 
     @staticmethod

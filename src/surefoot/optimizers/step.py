@@ -164,6 +164,7 @@ class Plan:
         counters = tuple(optimizer.counters)
         self._table = Table(optimizer.rule, counters, served, params, optimizer._state) if served else None
         self._used = [list(member.scalars) for member, _ in served]
+        self._unused = [used.count(False) for used in self._used]
 
     def look(self, optimizer: Optimizer, params: list[Tensor]) -> bool:
         """Fetch this step's gradients, and tell whether the plan holds for what the optimizer is now."""
@@ -255,7 +256,8 @@ class Plan:
 
         False if a number came or went: the kernels are made for those that there were.
         """
-        if self._kinds is None:
+        changed = self._kinds is None
+        if changed:
             self._sort_groups(table)
         if status == CURRENT and table.complete:
             which, cohorts = self._kinds, self._examples
@@ -276,11 +278,12 @@ class Plan:
             counted = zip(optimizer.counters, table.counts[row].tolist(), strict=True)
             state: dict[str, Any] = {name: number(count) for name, count in counted}
             scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
-            used = [value is not None for value in scalars]
-            if used != self._used[row]:
+            if scalars.count(None) != self._unused[row]:
+                return False
+            if changed and [value is not None for value in scalars] != self._used[row]:
                 return False
             numbers += -1.0 if hyper.get("maximize", False) else 1.0, 0.0
-            numbers += scalars if all(used) else [value or 0.0 for value in scalars]
+            numbers += [value or 0.0 for value in scalars] if self._unused[row] else scalars
             counts += [state[name] for name in optimizer.counters]
         self._numbers = numbers, which, counts
         return True
