@@ -24,18 +24,21 @@ from torch.nn import Parameter
 from surefoot.kernels.compiled import Call, kernel, native, squares
 from surefoot.kernels.source import SIZES, Layout
 from surefoot.kernels.table import Member
-from surefoot.kernels.threads import Job, wake
+from surefoot.kernels.threads import Job
 from surefoot.rule import Rule
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
 __all__ = ["CURRENT", "MIXED", "STALE", "Table", "layout", "overlapping"]
 
-CHUNK = 16384
-"""Elements of a chunk, the unit that threads share out."""
+CHUNK = 65536
+"""Elements of a chunk at the most: the longer, the better memory streams."""
 
-ALONE = 65536
-"""Elements up to which one thread is done before another is awake."""
+BATCH = 16384
+"""Elements of a batch of chunks, the unit that threads share out, at the least."""
+
+ALONE = 262144
+"""Elements for each helper: with fewer one thread is done before another is awake."""
 
 CURRENT, MIXED, STALE = 0, 1, 2
 """A table is as it was; so it is, but its rows have different counts; it must be made anew."""
@@ -85,7 +88,7 @@ def _needed(rule: Rule, found: Layout, looks: bool) -> Iterator[tuple[Any, str]]
     """What has to be there for a kernel to run, one after the other."""
     yield _api()
     yield kernel(rule, found)
-    for name in ("gather", "count", "wake", "start"):
+    for name in ("gather", "count", "start"):
         yield native(name)
     for name in ("finish", "help_out"):
         yield native(name, holds_lock=False)
@@ -216,7 +219,6 @@ class Table:
             of_layout.setdefault(found, []).append(row)
         numels = [param.numel() for param in self.params]
         self._lanes = [Lane(rule, *each, numels, self._pointers) for each in of_layout.items()]
-        self._helpers = max(lane.helpers for lane in self._lanes)
         shown = [s if m.grad is None else m.grad for (m, _), s in zip(members, self._stand_ins, strict=True)]
         self._guards = torch._C._dynamo.guards.TensorGuards(
             *shown,
@@ -232,8 +234,6 @@ class Table:
             state: The state of all of them.
             trusted: Whether nobody can have changed the state since the last look.
         """
-        if self._helpers:
-            wake(min(self._helpers, torch.get_num_threads() - 1))
         grads: list[Any] = [param.grad for param in self.params]
         same = self._guards.check(*grads)
         if not same:  # perhaps only because some are None
@@ -318,8 +318,8 @@ class Lane:
         ]
         self.chunks = integers(chunks).reshape(-1, 3)
         ends = np.cumsum(self.chunks[:, 2])
-        # A batch ends where the elements so far pass a multiple of a chunk.
-        last = np.flatnonzero(np.diff(ends // CHUNK, prepend=0)) + 1
+        # A batch ends where the elements so far pass a multiple of its size.
+        last = np.flatnonzero(np.diff(ends // BATCH, prepend=0)) + 1
         batches = integers(np.unique([0, *last, len(chunks)]))
         self.helpers = min(len(batches) - 2, int(self.chunks[:, 2].sum()) // ALONE)
         self.sums, self._squares = np.zeros((len(chunks), 3)), np.zeros((len(chunks), 2))

@@ -145,11 +145,8 @@ def count(rows, counters, buffers, pointers, counter_pointers, counts, fresh, wi
 # A board for threads to meet at. Each number has a cache line of its own.
 JOB, FUNCTION, ARGUMENTS, INSIDE = 0, 64, 128, 192
 
-SPINS = 2_000_000
-"""Looks at the board before a helper that was woken sleeps again: some milliseconds at the most."""
-
-SOON = 20_000
-"""Looks before a helper that has worked sleeps."""
+SPINS = 20_000
+"""Looks at the board before a helper sleeps: the kernel of another layout may be next."""
 
 
 def help_out(board, asleep, lock, acquire_lock, unread):
@@ -171,23 +168,18 @@ def help_out(board, asleep, lock, acquire_lock, unread):
         if fetch(board + JOB, 0) == job:  # not over yet, and now it is not over before we are out
             call(load_int64(board, FUNCTION // 8), unread, unread + 8, load_int64(board, ARGUMENTS // 8), 0)
         fetch_add(board + INSIDE, -1)
-        done, spins = job, SPINS - SOON
+        done, spins = job, 0
     return 0
 
 
-def wake(helpers, asleep, locks, release_lock):
-    """Wake the first helpers, where they sleep."""
-    for i in range(helpers):
-        if exchange(asleep + 64 * i, 0) != 0:
-            call(release_lock, load_int64(locks, i), 0, 0, 0)
-    return 0
-
-
-def start(board, job, function, arguments):
-    """Put a job on the board."""
+def start(board, asleep, locks, release_lock, job, function, arguments, helpers):
+    """Put a job on the board, and wake the first helpers where they sleep."""
     store_int64(board, FUNCTION // 8, function)
     store_int64(board, ARGUMENTS // 8, arguments)
     exchange(board + JOB, job)
+    for i in range(helpers):
+        if exchange(asleep + 64 * i, 0) != 0:
+            call(release_lock, load_int64(locks, i), 0, 0, 0)
     return 0
 
 

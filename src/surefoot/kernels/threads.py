@@ -1,7 +1,6 @@
 """Helpers: threads that wait, without Python's lock, for a share of the work of compiled code.
 
-Waking a thread takes longer than a small step. So a step wakes the helpers when it begins, and they are there
-when there is something to do. If they are not, the calling thread does it all.
+A helper that is late, because others keep its processor busy, is not waited for: the calling thread does it all.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import threading
 
 from surefoot.kernels.compiled import UNREAD, Call, native
 
-__all__ = ["Job", "wake"]
+__all__ = ["Job"]
 
 LINE = 8
 """Integers in a cache line: what one thread writes and another reads has a line of its own."""
@@ -32,8 +31,7 @@ class _Pool:
         self._board = (ctypes.c_int64 * (4 * LINE))()
         board, asleep = ctypes.addressof(self._board), ctypes.addressof(self._asleep)
         release = _address_of("PyThread_release_lock")
-        self.wake = Call(native("wake")[0], [0, asleep, ctypes.addressof(self._locks), release])
-        self.start = Call(native("start")[0], [board], free=3)
+        self.start = Call(native("start")[0], [board, asleep, ctypes.addressof(self._locks), release], free=4)
         self.finish = Call(native("finish", holds_lock=False)[0], [board, UNREAD])
 
     def employ(self, helpers: int) -> None:
@@ -72,15 +70,6 @@ def _ready(helpers: int) -> _Pool:
     return _pool
 
 
-def wake(helpers: int) -> None:
-    """Say that there will be work for so many helpers soon."""
-    helpers = min(helpers, MOST)
-    if helpers > 0:
-        pool = _ready(helpers)
-        pool.wake.arguments[0] = helpers
-        pool.wake()
-
-
 class Job:
     """A call that helpers make too, at once: it shares out the work itself.
 
@@ -95,9 +84,8 @@ class Job:
         self._call = call
         if self._pool is not None:
             self._pool.jobs += 1
-            self._pool.start.arguments[1:] = self._pool.jobs, *call.job
+            self._pool.start.arguments[4:] = self._pool.jobs, *call.job, min(helpers, MOST)
             self._pool.start()
-            wake(helpers)  # the first time may have been long ago
 
     def __call__(self) -> None:
         """Make the call here, and wait for those helpers that are still at it."""
