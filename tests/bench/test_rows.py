@@ -120,18 +120,8 @@ def test_nothing_is_drawn_from_the_global_generator(kind):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class Clips(optimizers.AdamW):
-    """As an AdamW that can clip would look from outside."""
-
-    def __init__(self, params, *, clip_norm=None, **settings):
-        super().__init__(params, **settings)
-        self.clip_norm = clip_norm
-
-
-def test_clipping_is_measured_where_it_exists(monkeypatch):
+def test_clipping_is_measured(monkeypatch):
     monkeypatch.setattr(rows, "BIG", 0)
-    monkeypatch.setattr(optimizers, "AdamW", Clips)
-    assert "clip + step MLP AdamW" in map(str, works())
     sides = KINDS["clip + step"]("MLP", "AdamW")
     assert sides.calls[OURS].__self__.clip_norm == 1.0
     assert sides.traffic_bytes == 9610 * (28 + 4)
@@ -148,14 +138,6 @@ def test_torch_multiplies_by_a_coefficient_of_one_too():
         assert param.grad._version == version
 
 
-def test_without_clipping_the_rows_are_left_out(monkeypatch):
-    class Old(torch.optim.AdamW):
-        pass
-
-    monkeypatch.setattr(optimizers, "AdamW", Old)
-    assert "clip + step" not in {work.kind for work in works()}
-
-
 def test_every_optimizer_has_its_rows_and_no_row_stands_twice():
     names = [str(work) for work in works()]
     assert len(names) == len({*names})
@@ -168,16 +150,13 @@ def test_every_optimizer_has_its_rows_and_no_row_stands_twice():
 @pytest.mark.parametrize(
     ("pattern", "chosen"),
     [
-        ("step mlp adamw", {"step MLP AdamW", "training step MLP AdamW"}),
-        ("465 Groups", {"step 465 groups AdamW"}),
+        ("step mlp adamw", {"step MLP AdamW", "clip + step MLP AdamW", "training step MLP AdamW"}),
+        ("465 Groups", {"step 465 groups AdamW", "clip + step 465 groups AdamW"}),
         ("training * mlp", {"training step MLP AdamW", "training step 24-layer MLP AdamW"}),
         ("1000*radam", {"step 1000 x 256 RAdam"}),
     ],
 )
-def test_a_pattern_takes_whole_words_in_any_case(monkeypatch, pattern, chosen):
-    monkeypatch.setattr(
-        optimizers, "AdamW", type("AdamW", (optimizers.AdamW,), {"__init__": lambda s, params: None})
-    )
+def test_a_pattern_takes_whole_words_in_any_case(pattern, chosen):
     assert {str(work) for work in select(pattern)} == chosen
 
 

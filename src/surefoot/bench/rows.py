@@ -28,7 +28,7 @@ OURS, TRAFFIC = "surefoot", "traffic"
 # Which of its loops torch takes; "fused" exists for a few optimizers only.
 VARIANTS: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
-LEAST_SECONDS = 1e-4
+LEAST_SECONDS = 0.02
 """Of one timing: the clock costs a thousandth of it at most."""
 
 LEAST_ROUNDS = 5
