@@ -38,7 +38,8 @@ def test_there_are_some_rounds_whatever_they_take():
     assert len(alternate(fake.sides, 0.1, fake.clock)["b"]) == LEAST_ROUNDS
 
 
-def test_what_is_short_is_called_several_times_for_each_look_at_the_clock():
+def test_what_is_short_is_called_several_times_for_each_look_at_the_clock(monkeypatch):
+    monkeypatch.setattr(rows, "LEAST_SECONDS", 1e-4)
     fake = Fake(short=2.0**-16, long=1.0)
     times = alternate(fake.sides, 5.5, fake.clock)
     assert times == {"short": [2.0**-16] * 6, "long": [1.0] * 6}

@@ -39,11 +39,12 @@ def assert_same_bits(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
-def assert_close(ours, theirs):
-    """The same keys, shapes and dtypes, and the same values but for the square root."""
+def assert_close(ours, theirs, size=1.0):
+    """The same keys, shapes and dtypes, and the same values, of that size, but for the square root."""
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, equal_nan=True, **CLOSE[value.dtype])
+        close = {key: size * tolerance for key, tolerance in CLOSE[value.dtype].items()}
+        torch.testing.assert_close(ours[name], value, equal_nan=True, **close)
 
 
 def both_ways(build, params, grads):
@@ -74,7 +75,12 @@ def no_eager(monkeypatch):
 )
 def test_values_are_those_of_eager(case, dtype):
     kernels, reference = both_ways(case.ours, parameters(dtype, SHAPES), gradients(8, dtype, SHAPES))
-    (assert_same_bits if case.name == "SGD" else assert_close)(kernels, reference)
+    if case.name in ("SGD", "Rprop", "Lion", "ASGD"):  # without a square root
+        assert_same_bits(kernels, reference)
+    else:
+        # RMSprop's momentum sums up directions of up to 10 each, and where it is centered they are quotients by
+        # the root of a difference.
+        assert_close(kernels, reference, size=100.0 if "momentum" in case.kwargs else 1.0)
 
 
 @every_class

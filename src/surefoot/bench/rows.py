@@ -29,7 +29,7 @@ OURS, TRAFFIC = "surefoot", "traffic"
 VARIANTS: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
 LEAST_SECONDS = 0.02
-"""Of one timing: the clock costs a thousandth of it at most."""
+"""Of one timing, of as many calls as it takes: what the others left in the caches is gone after the first."""
 
 LEAST_ROUNDS = 5
 

@@ -148,7 +148,8 @@ def entry(arguments):
 """
     namespace: dict[str, Any] = {"__name__": f"surefoot.kernels.{name}", "OPTIONS": OPTIONS}
     exec(compile(source, f"<surefoot {name}>", "exec"), namespace)
-    dispatcher = numba.njit([numba.int64(numba.int64)], **OPTIONS)(namespace["entry"])
+    compiler: Any = numba.njit  # its types do not know all options
+    dispatcher = compiler([numba.int64(numba.int64)], **OPTIONS)(namespace["entry"])
     module = llvm.parse_assembly(dispatcher.inspect_llvm(dispatcher.signatures[0]))
     (function,) = (f for f in module.functions if not f.is_declaration and f.linkage.name == "external")
     function.name = name

@@ -122,9 +122,9 @@ def _dense(tensor: Tensor) -> bool:
 @cache
 def _api() -> tuple[Array | None, str]:
     """The functions of Python and torch that the compiled code calls."""
+    guards: Any = torch._C._dynamo.guards
     try:
-        data_ptr = torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr
-        torch._C._dynamo.guards.TensorGuards  # noqa: B018
+        data_ptr, _ = guards._torchinductor_pyobject_tensor_data_ptr, guards.TensorGuards
     except AttributeError as error:
         return None, f"this release of torch differs: {error}"
     python = [getattr(ctypes.pythonapi, name) for name in ("PyList_GetItem", "PyDict_Next", "PyDict_GetItem")]
@@ -173,7 +173,7 @@ class Table:
         self.groups = integers([member.group for member, _ in members])
         self.first_of_group = {member.group: row for row, (member, _) in reversed([*enumerate(members)])}
         names = [*counters, *rule.buffers]
-        objects = []
+        objects: list[list[Any]] = []
         for member, _ in members:
             used = {*counters, *member.buffers}
             objects.append([member.param, *(member.entry[name] if name in used else None for name in names)])
@@ -194,7 +194,7 @@ class Table:
         self.fresh = integers([member.fresh for member, _ in members])
         self._which, self._kinds = self.fresh, 0  # the last that run was given, and its address
         self._result = (ctypes.c_int64 * 7)()
-        functions, _ = _api()
+        functions = integers(_api()[0])
         known_params = integers([id(param) for param in params])
         known_state = integers([*(id(thing) for item in state.items() for thing in item), 0])
         stand_ins = integers([id(stand_in) for stand_in in self._stand_ins])
@@ -204,8 +204,8 @@ class Table:
         rows, sizes = len(members), (len(counters), len(rule.buffers))
         places = address(self._pointers), address(counter_pointers)
         # An address is an object's own only while it lives. Entries and tensors are held once, for gather counts.
-        self._kept = names, objects, entries, list(params), list(state), functions, counter_pointers
-        self._kept += known_params, known_state, stand_ins, entry_ids, keys, object_ids
+        self._kept = [names, objects, entries, list(params), list(state), functions, counter_pointers]
+        self._kept += [known_params, known_state, stand_ins, entry_ids, keys, object_ids]
         mine = set(map(id, entries))
         self._others = [entry for entry in state.values() if id(entry) not in mine]
         fixed = [address(functions), ctypes.addressof(self._result), address(known_params), len(params)]
@@ -220,7 +220,8 @@ class Table:
         numels = [param.numel() for param in self.params]
         self._lanes = [Lane(rule, *each, numels, self._pointers) for each in of_layout.items()]
         shown = [s if m.grad is None else m.grad for (m, _), s in zip(members, self._stand_ins, strict=True)]
-        self._guards = torch._C._dynamo.guards.TensorGuards(
+        guards: Any = torch._C._dynamo.guards
+        self._guards = guards.TensorGuards(
             *shown,
             dynamic_dims_sizes=[list(tensor.size()) for tensor in shown],
             dynamic_dims_strides=[list(tensor.stride()) for tensor in shown],

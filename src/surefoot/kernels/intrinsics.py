@@ -3,8 +3,6 @@
 Imported only where Numba is, when something is compiled.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, import-untyped"
-
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic

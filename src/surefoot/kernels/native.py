@@ -3,8 +3,6 @@
 All arguments are integers: numbers, or addresses of arrays of 64-bit integers and floats.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
-
 from numba import float64
 
 from surefoot.kernels.intrinsics import (

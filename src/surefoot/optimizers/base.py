@@ -154,14 +154,14 @@ class Optimizer(torch.optim.Optimizer):
         super().__init__(entries, defaults)
 
     @property
-    def state(self) -> dict[Any, Any]:  # type: ignore[override]
+    def state(self) -> defaultdict[Tensor, Any]:
         """Each parameter's counters and buffers. Whatever is changed or replaced in it counts from the next step on."""
         if self._plan is not None:
             self._plan.distrust()
         return self._state
 
     @state.setter
-    def state(self, state: dict[Any, Any]) -> None:
+    def state(self, state: defaultdict[Tensor, Any]) -> None:
         self._state, self._plan = state, None
 
     def buffers(self, group: Group) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ class Plan:
         self._values: list[Any] = [None for _ in groups]
         self._hypers: list[Group] = [{} for _ in groups]
         self._buffers: list[tuple[str, ...]] = [() for _ in groups]
-        self._kinds: np.ndarray[Any, Any] | None = None
+        self._kinds: Any = None  # an array, once the groups are sorted
         self._distinct: list[Group] = []
         self._examples: list[tuple[int, int]] = []
         self._read_groups(optimizer)
@@ -140,8 +140,10 @@ class Plan:
         # What was made for a step that has not been taken yet: names of state, parameters with new buffers.
         self._created: list[tuple[Tensor, str]] = [] if before is None else before._created
         self._fresh: set[int] = set() if before is None else before._fresh
-        seen = {} if before is None else before._seen
-        self._seen, self._idle, members = {}, [], []
+        seen: dict[int, Tensor] = {} if before is None else before._seen
+        self._seen: dict[int, Tensor] = {}
+        self._idle: list[Tensor] = []
+        members: list[Member] = []
         for i, param in work:
             # Without a gradient a parameter waits, unless it took part before, as others may do at the next step.
             if param.grad is not None or (id(param) in seen and not self._missing(optimizer, i, param)):
