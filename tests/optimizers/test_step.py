@@ -241,16 +241,14 @@ def test_raise_names_the_parameters(executor):
         param.grad = torch.zeros_like(param)
     model[1].bias.grad.fill_(math.nan)
     model[0].weight.grad[1, 1] = math.inf
-    with pytest.raises(
-        FloatingPointError, match=r"2 elements .* not finite, in 0.weight, 1.bias: nothing was upd"
-    ):
+    with pytest.raises(FloatingPointError, match=r"of 0.weight, 1.bias are not finite \(2 elements"):
         optimizer.step()
     assert_same(tensors_of(optimizer), before)
 
 
 def test_many_culprits_are_counted():
     optimizer = surefoot.SGD(parameters(shapes=((2,),) * 8), nonfinite="raise")
-    with pytest.raises(FloatingPointError, match=r"in 0 of group 0, .*4 of group 0 and 3 more"):
+    with pytest.raises(FloatingPointError, match=r"of 0 of group 0, .*4 of group 0 and 3 more are"):
         step(optimizer, [torch.full((2,), math.nan)] * 8)
 
 

@@ -85,7 +85,8 @@ class Optimizer(torch.optim.Optimizer):
         clip_norm: Multiply all gradients so that their Euclidean norm, all together, is at most this, as
             ``torch.nn.utils.clip_grad_norm_`` does; at least 0. Infinity only measures. The gradients themselves
             stay as they are.
-        clip_value: Cut each element of the gradients off at this absolute value; at least 0.
+        clip_value: Cut each element of the gradients off at this absolute value, after ``clip_norm`` if both
+            are given; at least 0.
         nonfinite: What to do where a gradient is infinite or NaN. ``"propagate"``: go on, as torch does;
             ``"skip"``: leave parameters, state and counts as they are; ``"raise"``: a FloatingPointError that names
             the parameters, and all stays as it is.

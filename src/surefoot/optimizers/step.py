@@ -91,9 +91,10 @@ def take(optimizer: Optimizer) -> LastStep:
             culprits = plan.culprits(optimizer)
             plan.forget(optimizer)
             if policy == "raise":
+                elements = f"{nonfinite} element{'' if nonfinite == 1 else 's'}"
                 raise FloatingPointError(
-                    f"{nonfinite} elements of gradients are not finite, in {culprits}: nothing was updated. Lower the "
-                    "learning rate, clip_norm=1.0, or pass nonfinite='skip' to go on without such steps"
+                    f"the gradients of {culprits} are not finite ({elements} in all): nothing was updated. Lower the "
+                    "learning rate or set clip_norm, or pass nonfinite='skip' to go on without such steps"
                 )
             return LastStep(False, grad_norm, nonfinite=nonfinite)
         if clip is not None and clip < math.inf:
