@@ -1,10 +1,25 @@
-"""Which executor serves a parameter: an explicit table, decided once, shown by ``repr``."""
+"""Which executor serves a parameter, and why: decided when something changes, shown by ``repr``."""
 
 from __future__ import annotations
 
-__all__ = ["EXECUTORS", "choose"]
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from surefoot.kernels.compiled import kernel, native, squares
+from surefoot.kernels.cpu import api
+from surefoot.kernels.source import SIZES, Layout
+from surefoot.kernels.table import Member
+from surefoot.rule import Rule
+
+__all__ = ["EXECUTORS", "choose", "layout", "overlapping"]
 
 EXECUTORS = ("cpu", "eager")
+
+DTYPES = {getattr(torch, name): name for name in SIZES}
 
 
 def choose(name: str | None) -> str:
@@ -17,3 +32,94 @@ def choose(name: str | None) -> str:
     if name not in EXECUTORS:
         raise ValueError(f"executor={name!r} does not exist: choose from {sorted(EXECUTORS)} or None")
     return name
+
+
+def layout(
+    rule: Rule, counters: Sequence[str], member: Member, bound: bool, stats: bool, looks: bool
+) -> tuple[Layout | None, str]:
+    """What a member's kernel is specialised for; or None, with the reason why it has no kernel.
+
+    Args:
+        rule: The rule.
+        counters: Names of the numbers that are counted for each parameter.
+        member: The parameter.
+        bound: Whether gradients are cut off at a largest absolute value.
+        stats: Whether squares are summed up on the way.
+        looks: Whether gradients are looked at before the update.
+    """
+    counted = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+    for name in counters:
+        if _oddity(member.entry[name]) or member.entry[name].dtype != counted:
+            return None, f"{name} is not a {counted} on the host"
+    param, buffers = member.param, [member.entry[name] for name in member.buffers]
+    memory = [param, *buffers] if member.grad is None else [param, member.grad, *buffers]
+    for tensor in memory:
+        if reason := _oddity(tensor):
+            return None, reason
+        if tensor.shape != param.shape:
+            return None, "its state has another shape"
+    if not all(tensor.is_contiguous() for tensor in memory):
+        if not all(tensor.stride() == param.stride() for tensor in memory):
+            return None, "strides differ"
+        if not _dense(param):
+            return None, "gaps between elements"
+    dtypes = (DTYPES[member.entry[name].dtype] if name in member.buffers else None for name in rule.buffers)
+    grad = param if member.grad is None else member.grad
+    found = Layout(DTYPES[param.dtype], DTYPES[grad.dtype], tuple(dtypes), member.scalars, bound, stats)
+    for function, reason in _needed(rule, found, looks):
+        if function is None:
+            return None, reason
+    return found, ""
+
+
+def _needed(rule: Rule, found: Layout, looks: bool) -> Iterator[tuple[Any, str]]:
+    """What has to be there for a kernel to run, one after the other."""
+    yield api()
+    yield kernel(rule, found)
+    for name in ("gather", "count", "start"):
+        yield native(name)
+    for name in ("finish", "help_out"):
+        yield native(name, holds_lock=False)
+    if looks:
+        yield squares(found.grad)
+
+
+def _oddity(tensor: Tensor) -> str:
+    """Why a kernel cannot read the tensor's memory as it stands; empty if it can."""
+    if type(tensor) not in (Tensor, Parameter):
+        return f"{type(tensor).__name__} is a subclass"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.dtype not in DTYPES or tensor.device.type != "cpu":
+        return str(tensor.dtype if tensor.device.type == "cpu" else tensor.device).removeprefix("torch.")
+    if tensor.is_neg():
+        return "negative bit"
+    return "inference tensor" if tensor.is_inference() else ""  # it has no version to count up
+
+
+def _dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one stretch of memory without gaps or overlaps, in whatever order."""
+    step = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
+def overlapping(members: Sequence[Member]) -> list[Tensor]:
+    """The parameters of members that write to memory which another member writes to, as views of one tensor do."""
+    spans = []
+    for place, member in enumerate(members):
+        for tensor in (member.param, *(member.entry[name] for name in member.buffers)):
+            if tensor.numel():
+                start = tensor.data_ptr()
+                spans.append((start, start + tensor.numel() * tensor.element_size(), place))
+    found: set[int] = set()
+    end, owner = 0, 0
+    for start, stop, place in sorted(spans):
+        if start < end:
+            found |= {place, owner}
+        if stop > end:
+            end, owner = stop, place
+    return [members[place].param for place in found]

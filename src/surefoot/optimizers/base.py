@@ -5,20 +5,21 @@ A family adds a rule, the numbers the rule needs at each step, and a constructor
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypedDict, overload
+from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from surefoot.kernels import choose
-from surefoot.optimizers.step import LastStep, Plan, check_settings, take
+from surefoot.optimizers.hyperparameters import check_ranges
+from surefoot.optimizers.plan import Plan
+from surefoot.optimizers.step import LastStep, check_settings, take
 from surefoot.rule import Rule
 
 __all__ = ["Extras", "Optimizer", "ParamsT", "decays", "double", "keep"]
@@ -26,35 +27,6 @@ __all__ = ["Extras", "Optimizer", "ParamsT", "decays", "double", "keep"]
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group: TypeAlias = dict[str, Any]
 
-
-class Range(NamedTuple):
-    """What a hyperparameter may be: at least ``low`` and below ``high``, or ``high`` too if closed."""
-
-    low: float = 0.0
-    high: float = math.inf
-    closed: bool = False
-
-
-RANGES = {
-    "lr": Range(),
-    "betas": Range(high=1.0),
-    "eps": Range(),
-    "weight_decay": Range(),
-    "momentum": Range(),
-    "momentum_decay": Range(),
-    "dampening": Range(low=-math.inf),
-    "lr_decay": Range(),
-    "initial_accumulator_value": Range(),
-    "rho": Range(high=1.0, closed=True),
-    "alpha": Range(),
-    "etas": Range(),
-    "step_sizes": Range(closed=True),  # no largest step is a choice
-    "lambd": Range(),
-    "t0": Range(low=-math.inf, closed=True),  # and so is never to average
-}
-
-# Hyperparameters of two numbers, with an example.
-PAIRS = {"betas": "(0.9, 0.999)", "etas": "(0.5, 1.2)", "step_sizes": "(1e-6, 50)"}
 
 # How a step is executed, not what it computes: a checkpoint never changes these.
 EXECUTION = ("foreach", "fused", "capturable", "differentiable")
@@ -301,14 +273,7 @@ class Optimizer(torch.optim.Optimizer):
                 )
 
     def _check_hyperparameters(self, group: Group) -> None:
-        for name in RANGES.keys() & group.keys():
-            if name not in PAIRS:
-                _check_number(name, group[name], RANGES[name])
-                continue
-            if not (isinstance(group[name], tuple | list) and len(group[name]) == 2):
-                raise ValueError(f"{name}={group[name]!r}: pass two numbers, as in {PAIRS[name]}")
-            for i, value in enumerate(group[name]):
-                _check_number(f"{name}[{i}]", value, RANGES[name])
+        check_ranges(group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a ``state_dict`` of this class, or of torch's class of the same name.
@@ -438,20 +403,6 @@ def keep(state: Group, name: str, value: Any) -> None:
         counter.fill_(value)
     else:
         state[name] = type(counter)(value)
-
-
-def _check_number(name: str, value: Any, within: Range) -> None:
-    low, high, closed = within
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise ValueError(f"{name} is a tensor of shape {tuple(value.shape)}: pass one number")
-    if not hasattr(value, "__float__"):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a number")
-    if not (low <= value < high or (closed and value == high)) or value == -math.inf:
-        if closed or high < math.inf:
-            bounds = f"in {'[' if low > -math.inf else '('}{low:g}, {high:g}{']' if closed else ')'}"
-        else:
-            bounds = f"at least {low:g} and finite" if low > -math.inf else "finite"
-        raise ValueError(f"{name}={float(value)!r} must be {bounds}")
 
 
 def _tensors(number: int) -> str:

@@ -1,0 +1,327 @@
+"""A plan: which executor serves which parameter, kept from step to step for as long as it holds."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from operator import is_, itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surefoot.kernels import CURRENT, STALE, Layout, Member, Row, Table, eager, layout, overlapping
+from surefoot.optimizers.hyperparameters import Group, is_plain, live, names_of, plain
+
+if TYPE_CHECKING:
+    from surefoot.optimizers.base import Optimizer
+
+__all__ = ["Norms", "Plan"]
+
+OWNERS = 3
+"""References to an optimizer's state while it is looked at: the attribute, a name, the argument of getrefcount."""
+
+
+class Norms(NamedTuple):
+    """Euclidean norms of one tensor at one step.
+
+    Attributes:
+        param: Of the parameter after the update.
+        update: Of the update.
+        grad: Of the gradient, unscaled and not clipped.
+    """
+
+    param: float
+    update: float
+    grad: float
+
+
+class Plan:
+    """Who serves which parameter, kept from step to step for as long as it holds.
+
+    Args:
+        optimizer: The optimizer. Parameters that have a gradient and no state get one.
+        params: Its parameters in order.
+        before: The plan that held until now.
+    """
+
+    def __init__(self, optimizer: Optimizer, params: list[Tensor], before: Plan | None) -> None:
+        groups = optimizer.param_groups
+        self._settings, self._params = _settings(optimizer), params
+        self.looks: bool = self._settings[-1]
+        self._names = [names_of(group, optimizer.defaults) for group in groups]
+        self._readers, self._sizes = (
+            [_reader(names) for names in self._names],
+            [len(group) for group in groups],
+        )
+        self._values: list[Any] = [None for _ in groups]
+        self._hypers: list[Group] = [{} for _ in groups]
+        self._buffers: list[tuple[str, ...]] = [() for _ in groups]
+        self._kinds: Any = None  # an array, once the groups are sorted
+        self._distinct: list[Group] = []
+        self._examples: list[tuple[int, int]] = []
+        self._read_groups(optimizer)
+
+        work = [(i, param) for i, group in enumerate(groups) for param in group["params"]]
+        for i, param in work:  # all gradients are looked at before any state is touched
+            if param.grad is not None:
+                optimizer.dense(param.grad, groups[i])
+        # What was made for a step that has not been taken yet: names of state, parameters with new buffers.
+        self._created: list[tuple[Tensor, str]] = [] if before is None else before._created
+        self._fresh: set[int] = set() if before is None else before._fresh
+        seen: dict[int, Tensor] = {} if before is None else before._seen
+        self._seen: dict[int, Tensor] = {}
+        self._idle: list[Tensor] = []
+        members: list[Member] = []
+        for i, param in work:
+            # Without a gradient a parameter waits, unless it took part before, as others may do at the next step.
+            if param.grad is not None or (id(param) in seen and not self._missing(optimizer, i, param)):
+                self._seen[id(param)] = param
+                members.append(self._member(optimizer, i, param))
+            else:
+                self._idle.append(param)
+        choices = [(member, *self._layout(optimizer, member)) for member in members]
+        shared = overlapping([member for member, found, _ in choices if found is not None])
+        self._shared = {id(param): param for param in shared}
+        served = [
+            (m, found) for m, found, _ in choices if found is not None and id(m.param) not in self._shared
+        ]
+        others = [(m, reason) for m, found, reason in choices if found is None or id(m.param) in self._shared]
+        self.served = len(served)
+        self.reasons = Counter(reason or "memory shared with another parameter" for _, reason in others)
+        self._eager = [(member.group, member.param) for member, _ in others]
+        self._work: list[Member] = []
+        self._trusted = False
+        counters = tuple(optimizer.counters)
+        self._table = Table(optimizer.rule, counters, served, params, optimizer._state) if served else None
+        self._used = [list(member.scalars) for member, _ in served]
+        self._unused = [used.count(False) for used in self._used]
+
+    def look(self, optimizer: Optimizer, params: list[Tensor]) -> bool:
+        """Fetch this step's gradients, and tell whether the plan holds for what the optimizer is now."""
+        if self._settings != _settings(optimizer) or not self._read_groups(optimizer):
+            return False
+        if self._idle and any(param.grad is not None for param in self._idle):
+            return False
+        if self._table is not None:
+            held = optimizer._state
+            status = self._table.look(params, held, self._trusted)
+            # This attribute, this name and the argument: nobody else can reach the state, until it is asked for.
+            self._trusted = self._table.alone and sys.getrefcount(held) <= OWNERS
+            if status == STALE or not self._compute(optimizer, self._table, status):
+                return False
+        elif len(params) != len(self._params) or not all(map(is_, params, self._params)):
+            return False
+        self._work = []
+        for i, param in self._eager:
+            if param.grad is None:
+                continue
+            member = self._member(optimizer, i, param)
+            if id(param) not in self._shared and self._layout(optimizer, member)[0] is not None:
+                return False
+            grad = optimizer.dense(param.grad, optimizer.param_groups[i])
+            self._work.append(member._replace(grad=grad))
+        return True
+
+    def distrust(self) -> None:
+        """The state may be changed by others from now on."""
+        self._trusted = False
+
+    def grad_norm(self, unscale: float) -> tuple[float, int]:
+        """The norm of all gradients, and how many of their elements are not finite."""
+        looked = [eager.squares(member.grad) for member in self._work if member.grad is not None]
+        total, bad = math.fsum(square for square, _ in looked), sum(count for _, count in looked)
+        if self._table is not None:
+            squares, each = self._table.squares()
+            total, bad = math.fsum([total, squares]), bad + int(each.sum())
+        return math.sqrt(total) * unscale, bad
+
+    def culprits(self, optimizer: Optimizer) -> str:
+        """The parameters whose gradients are not finite."""
+        bad = {id(m.param) for m in self._work if m.grad is not None and eager.squares(m.grad)[1]}
+        if self._table is not None:
+            bad |= {id(self._table.params[row]) for row in self._table.squares()[1].nonzero()[0]}
+        names = [label for label, param, _ in optimizer.labelled() if id(param) in bad]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return ", ".join(names[:5]) + more
+
+    def forget(self, optimizer: Optimizer) -> None:
+        """Take back the state that was made for a step that is not taken."""
+        for param, name in self._created:
+            optimizer._state[param].pop(name, None)
+            if not optimizer._state[param]:
+                del optimizer._state[param]
+        if self._created:
+            self._created, self._fresh, optimizer._plan = [], set(), None
+
+    def run(self, optimizer: Optimizer, unscale: float, clip_coef: float) -> dict[str, Norms] | None:
+        """Update everything that has a gradient."""
+        stats: dict[int, Any] = {}
+        factor, bound = unscale * clip_coef, optimizer.clip_value
+        if self._table is not None:
+            numbers, which, counts = self._numbers
+            width = 2 + len(optimizer.rule.scalars)
+            for place in range(0, len(numbers), width):  # of each kind of row: the sign is there
+                numbers[place] *= factor
+                numbers[place + 1] = bound or 0.0
+            self._table.run(numbers, which, counts)
+            if optimizer.stats:
+                sums = self._table.stats().tolist()
+                stats = {id(self._table.params[row]): sums[row] for row in self._table.active}
+        if self._work:
+            eagers = [self._row(optimizer, member, factor, bound) for member in self._work]
+            squares = eager.run(optimizer.rule, eagers, optimizer.stats)
+            stats |= zip([id(row.param) for row in eagers], squares, strict=False)
+        if self._created:
+            self._created, self._fresh = [], set()
+        if not optimizer.stats:
+            return None
+        found = [(label, stats[id(p)]) for label, p, _ in optimizer.labelled() if id(p) in stats]
+        return {
+            label: Norms(math.sqrt(param), math.sqrt(update), math.sqrt(grad) * unscale)
+            for label, (param, update, grad) in found
+        }
+
+    def _compute(self, optimizer: Optimizer, table: Table, status: int) -> bool:
+        """Compute the rule's numbers, once for all rows of equal hyperparameters and counts.
+
+        False if a number came or went: the kernels are made for those that there were.
+        """
+        changed = self._kinds is None
+        if changed:
+            self._sort_groups(table)
+        if status == CURRENT and table.complete:
+            which, cohorts = self._kinds, self._examples
+        elif status == CURRENT and len(self._examples) == 1:
+            which, cohorts = self._kinds, [(0, table.first)]
+        else:
+            rows = np.array(table.active)
+            keys = np.column_stack([self._kinds, table.fresh, table.counts])[rows]
+            _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+            which = np.zeros_like(self._kinds)
+            which[rows] = inverse.reshape(-1)
+            cohorts = [(int(self._kinds[row]), int(row)) for row in rows[first]]
+        number = np.float64 if table.wide else np.float32
+        numbers: list[float] = []
+        counts: list[float] = []
+        for kind, row in cohorts:
+            hyper = self._distinct[kind]
+            counted = zip(optimizer.counters, table.counts[row].tolist(), strict=True)
+            state: dict[str, Any] = {name: number(count) for name, count in counted}
+            scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
+            if scalars.count(None) != self._unused[row]:
+                return False
+            if changed and [value is not None for value in scalars] != self._used[row]:
+                return False
+            numbers += -1.0 if hyper.get("maximize", False) else 1.0, 0.0
+            numbers += [value or 0.0 for value in scalars] if self._unused[row] else scalars
+            counts += [state[name] for name in optimizer.counters]
+        self._numbers = numbers, which, counts
+        return True
+
+    def _row(self, optimizer: Optimizer, member: Member, factor: float, bound: float | None) -> Row:
+        """A row for the eager executor, its counters counted."""
+        assert member.grad is not None
+        hyper, entry = self._hypers[member.group], member.entry
+        state = {name: entry[name] for name in optimizer.counters}
+        scalars = _advance(optimizer, hyper, state, first=id(member.param) in self._fresh)
+        self._fresh.discard(id(member.param))  # it may come twice
+        for name in optimizer.counters:
+            if state[name] is not entry[name]:
+                entry[name].copy_(torch.as_tensor(state[name]))
+        sign = -factor if hyper.get("maximize", False) else factor
+        buffers = tuple(entry[name] if name in member.buffers else None for name in optimizer.rule.buffers)
+        return Row(member.param, member.grad, sign, bound, buffers, tuple(scalars))
+
+    def _missing(self, optimizer: Optimizer, i: int, param: Tensor) -> list[str]:
+        """The counters and buffers that the parameter uses and does not have."""
+        entry = optimizer._state.get(param, {})
+        return [name for name in (*optimizer.counters, *self._buffers[i]) if entry.get(name) is None]
+
+    def _member(self, optimizer: Optimizer, i: int, param: Tensor) -> Member:
+        """The parameter with its state, which is made where it is missing."""
+        entry, hyper, buffers = optimizer._state.get(param, {}), self._hypers[i], self._buffers[i]
+        if missing := self._missing(optimizer, i, param):
+            for name in missing:
+                entry[name] = optimizer.new_state(name, param, hyper)
+            optimizer._state[param] = entry
+            self._created += [(param, name) for name in missing]
+            if not buffers or not {*buffers}.isdisjoint(missing):
+                self._fresh.add(id(param))
+        fresh = id(param) in self._fresh
+        scalars = _used_scalars(optimizer, hyper, {name: entry[name] for name in optimizer.counters}, fresh)
+        return Member(param, param.grad, entry, i, buffers, scalars, fresh)
+
+    def _layout(self, optimizer: Optimizer, member: Member) -> tuple[Layout | None, str]:
+        if optimizer.executor == "eager":
+            return None, "asked for"
+        if flag := live(self._hypers[member.group]):
+            return None, flag
+        _, bound, stats, looks = self._settings
+        return layout(optimizer.rule, tuple(optimizer.counters), member, bound, stats, looks)
+
+    def _read_groups(self, optimizer: Optimizer) -> bool:
+        """Read hyperparameters that changed; False if there are other groups, or they use other buffers."""
+        groups = optimizer.param_groups
+        if self._sizes != list(map(len, groups)):
+            return False
+        values = [read(group) for read, group in zip(self._readers, groups, strict=True)]
+        if values == self._values:
+            return True
+        holds, self._kinds = True, None
+        for i, (group, value) in enumerate(zip(groups, values, strict=True)):
+            if value == self._values[i]:
+                continue
+            self._values[i], self._hypers[i] = value, group
+            if not all(map(is_plain, value)):
+                self._hypers[i] = plain(group, optimizer.defaults)
+                # Those that must stay tensors are read at every step.
+                self._values[i] = None if live(group) else self._readers[i](self._hypers[i])
+                holds = holds and self._names[i] == names_of(group, optimizer.defaults)
+            buffers = optimizer.buffers(group)
+            holds = holds and buffers == self._buffers[i]
+            self._buffers[i] = buffers
+        return holds
+
+    def _sort_groups(self, table: Table) -> None:
+        """Give groups of equal hyperparameters one number, and note a row of the table for each number."""
+        numbers: dict[Any, int] = {}
+        kinds = [0] * len(self._values)
+        self._distinct, self._examples = [], []
+        for group, row in table.first_of_group.items():
+            kind = kinds[group] = numbers.setdefault(self._values[group], len(numbers))
+            if kind == len(self._distinct):
+                self._distinct.append(self._hypers[group])
+                self._examples.append((kind, row))
+        self._kinds = np.array(kinds)[table.groups]
+
+
+def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
+    looks = optimizer.clip_norm is not None or optimizer.nonfinite != "propagate"
+    return optimizer.executor, optimizer.clip_value is not None, optimizer.stats, looks
+
+
+def _reader(names: list[str]) -> Callable[[Group], Any]:
+    return itemgetter(*names) if len(names) > 1 else lambda group: tuple(group[name] for name in names)
+
+
+def _used_scalars(
+    optimizer: Optimizer, hyper: Group, counters: Mapping[str, Any], first: bool
+) -> tuple[bool, ...]:
+    """Which of the rule's numbers are not None at the step after these counts."""
+    if live(hyper):
+        return ()
+    state: dict[str, Any] = {name: np.float64(float(count)) for name, count in counters.items()}
+    return tuple(value is not None for value in _advance(optimizer, hyper, state, first))
+
+
+def _advance(optimizer: Optimizer, hyper: Group, state: dict[str, Any], first: bool) -> list[Any]:
+    """Count a step in ``state``, and return the rule's numbers for it."""
+    if "step" in state:
+        state["step"] += 1
+    state["first"] = first
+    scalars = optimizer.scalars(hyper, state)
+    return [scalars[name] for name in optimizer.rule.scalars]
