@@ -118,7 +118,7 @@ class Table:
         fixed += [address(known_state), address(stand_ins), rows, address(entry_ids), address(keys), *sizes]
         fixed += [address(object_ids), *places, address(self.counts), address(self.fresh), int(self.wide)]
         self._gather = Call(native("gather")[0], fixed, free=4)
-        fixed = [rows, *sizes, *places, address(self.counts), address(self.fresh), int(self.wide)]
+        fixed = [rows, *sizes, *places, address(self.fresh), int(self.wide)]
         self._count = Call(native("count")[0], fixed, free=2)
         of_layout: dict[Layout, list[int]] = {}
         for row, (_, found) in enumerate(members):

@@ -90,10 +90,7 @@ def gather(
                     if pointer != load_int64(pointers, row * (2 + buffers) + j - counters + 1):
                         return 0
                 else:
-                    place = row * counters + j - 1
-                    store_int64(counter_pointers, place, pointer)
-                    count = load_float64(pointer, 0) if wide else float64(load_float32(pointer, 0))
-                    store_float64(counts, place, count)
+                    store_int64(counter_pointers, row * counters + j - 1, pointer)
     first, present, status = -1, 0, CURRENT
     for row in range(rows):
         place = pointers + 8 * row * (2 + buffers)
@@ -112,7 +109,12 @@ def gather(
         if first < 0:
             first = row
         for j in range(counters):
-            if load_float64(counts, row * counters + j) != load_float64(counts, first * counters + j):
+            pointer = load_int64(
+                counter_pointers, row * counters + j
+            )  # a view of it may have been written to
+            count = load_float64(pointer, 0) if wide else float64(load_float32(pointer, 0))
+            store_float64(counts, row * counters + j, count)
+            if count != load_float64(counts, first * counters + j):
                 status = MIXED
         if load_int64(fresh, row) != load_int64(fresh, first):
             status = MIXED
@@ -123,7 +125,7 @@ def gather(
     return 0
 
 
-def count(rows, counters, buffers, pointers, counter_pointers, counts, fresh, wide, which, values):
+def count(rows, counters, buffers, pointers, counter_pointers, fresh, wide, which, values):
     """Write each row's new counts, the ``which``-th of ``values``, if it has a gradient."""
     for row in range(rows):
         if load_int64(pointers, row * (2 + buffers) + 1) == 0:
@@ -132,7 +134,6 @@ def count(rows, counters, buffers, pointers, counter_pointers, counts, fresh, wi
         for j in range(counters):
             pointer = load_int64(counter_pointers, row * counters + j)
             value = load_float64(values, load_int64(which, row) * counters + j)
-            store_float64(counts, row * counters + j, value)
             if wide:
                 store_float64(pointer, 0, value)
             else:

@@ -95,5 +95,9 @@ def live(group: Group) -> str:
 
 
 def names_of(group: Group, defaults: Group) -> list[str]:
-    """The hyperparameters of a group, and what else of it is a plain value; a user may keep anything there."""
-    return [name for name, value in group.items() if name in defaults or isinstance(value, int | float | str)]
+    """The hyperparameters of a group that matter, and what else of it is a plain value; a user may keep anything there."""
+    return [
+        name
+        for name, value in group.items()
+        if (name in defaults or isinstance(value, int | float | str)) and name not in ("foreach", "fused")
+    ]
