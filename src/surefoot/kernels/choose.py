@@ -107,11 +107,11 @@ def _dense(tensor: Tensor) -> bool:
     return True
 
 
-def overlapping(members: Sequence[Member]) -> list[Tensor]:
+def overlapping(members: Sequence[Member], counters: Sequence[str]) -> list[Tensor]:
     """The parameters of members that write to memory which another member writes to, as views of one tensor do."""
     spans = []
     for place, member in enumerate(members):
-        for tensor in (member.param, *(member.entry[name] for name in member.buffers)):
+        for tensor in (member.param, *(member.entry[name] for name in (*counters, *member.buffers))):
             if tensor.numel():
                 start = tensor.data_ptr()
                 spans.append((start, start + tensor.numel() * tensor.element_size(), place))

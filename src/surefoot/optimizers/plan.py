@@ -84,7 +84,8 @@ class Plan:
             else:
                 self._idle.append(param)
         choices = [(member, *self._layout(optimizer, member)) for member in members]
-        shared = overlapping([member for member, found, _ in choices if found is not None])
+        counters = tuple(optimizer.counters)
+        shared = overlapping([member for member, found, _ in choices if found is not None], counters)
         self._shared = {id(param): param for param in shared}
         served = [
             (m, found) for m, found, _ in choices if found is not None and id(m.param) not in self._shared
@@ -95,7 +96,6 @@ class Plan:
         self._eager = [(member.group, member.param) for member, _ in others]
         self._work: list[Member] = []
         self._trusted = False
-        counters = tuple(optimizer.counters)
         self._table = Table(optimizer.rule, counters, served, params, optimizer._state) if served else None
         self._used = [list(member.scalars) for member, _ in served]
         self._unused = [used.count(False) for used in self._used]

@@ -1,0 +1,279 @@
+"""What is changed between two steps counts from the next one on, whoever changed it and how: against the eager executor.
+
+The CPU executor keeps addresses from step to step; each edit here makes some of them wrong.
+"""
+
+import copy
+import weakref
+
+import pytest
+import torch
+from cases import every_class
+from walk import assert_same, gradients, parameters, params_of, step, tensors_of
+
+import surefoot
+
+SHAPES = ((5, 3), (7,), (), (4, 2))
+
+
+def first(optimizer):
+    return params_of(optimizer)[0]
+
+
+def entry(optimizer):
+    return optimizer.state[first(optimizer)]
+
+
+def buffer_of(optimizer):
+    return next(name for name in optimizer.rule.buffers if entry(optimizer).get(name) is not None)
+
+
+def replace_a_buffer(o):
+    entry(o)[buffer_of(o)] = torch.full((5, 3), 0.25)
+
+
+def fill_a_buffer(o):
+    entry(o)[buffer_of(o)].fill_(0.25)
+
+
+def swap_the_data_of_a_buffer(o):
+    entry(o)[buffer_of(o)].data = torch.full((5, 3), 0.25)
+
+
+def widen_a_buffer(o):
+    entry(o)[buffer_of(o)] = entry(o)[buffer_of(o)].double()
+
+
+def replace_an_entry(o):
+    o.state[first(o)] = {name: value.clone() for name, value in entry(o).items()}
+
+
+def forget_an_entry(o):
+    del o.state[first(o)]
+
+
+def forget_all(o):
+    o.state.clear()
+
+
+def replace_the_state(o):
+    o.state = {}
+
+
+def copy_the_state(o):
+    o.state = copy.deepcopy(dict(o.state.items()))
+
+
+def swap_two_entries(o):
+    a, b = params_of(o)[0], params_of(o)[3]
+    a.data, b.data = torch.ones(4, 2), torch.ones(5, 3)
+    a.grad = b.grad = None
+    o.state[a], o.state[b] = o.state[b], o.state[a]
+
+
+def fill_a_count(o):
+    if "step" in o.counters:
+        entry(o)["step"].fill_(7.0)
+
+
+def fill_a_view_of_a_count(o):
+    if "step" in o.counters:
+        entry(o)["step"].detach().fill_(7.0)
+
+
+def replace_a_count(o):
+    if "step" in o.counters:
+        entry(o)["step"] = torch.tensor(7.0)
+
+
+def share_a_count(o):
+    if "step" in o.counters:
+        o.state[params_of(o)[1]]["step"] = entry(o)["step"]
+
+
+def load_what_was_saved(o):
+    o.load_state_dict(copy.deepcopy(o.state_dict()))
+
+
+def swap_the_data(o):
+    first(o).data = torch.full((5, 3), 0.5)
+
+
+def halve_the_precision(o):
+    for p in params_of(o):
+        p.grad = None
+        p.data = p.data.bfloat16()
+
+
+def transpose_in_place(o):
+    first(o).grad = None
+    first(o).data = torch.full((3, 5), 0.5).t()
+
+
+def replace_a_parameter(o):
+    o.param_groups[0]["params"][0] = torch.full((5, 3), 0.5, requires_grad=True)
+
+
+def remove_a_parameter(o):
+    del o.param_groups[0]["params"][1]
+
+
+def append_a_parameter(o):
+    o.param_groups[0]["params"].append(torch.full((2,), 0.5, requires_grad=True))
+
+
+def add_a_group(o):
+    o.add_param_group({"params": [torch.full((2,), 0.5, requires_grad=True)], "lr": 0.5})
+
+
+def change_the_rate(o):
+    o.param_groups[0]["lr"] = 0.77
+
+
+def set_a_rate_in_place(o):
+    o.param_groups[0]["lr"] = torch.tensor(0.1)
+    step(o, gradients(1, shapes=[p.shape for p in params_of(o)], seed=9)[0])
+    o.param_groups[0]["lr"].fill_(0.77)
+
+
+def turn_around(o):
+    o.param_groups[0]["maximize"] = True
+
+
+def decay(o):
+    o.param_groups[0]["weight_decay"] = 0.3
+
+
+def tell_a_default_dtype(o):
+    entry(o)
+    o.param_groups[0]["note"] = "mine"
+
+
+EDITS = [value for name, value in list(globals().items()) if callable(value) and value.__module__ == __name__]
+EDITS = [edit for edit in EDITS if edit not in (first, entry, buffer_of)]
+
+
+@every_class
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+@pytest.mark.parametrize("held", ["", "an entry", "a dict", "a tensor", "a view", "a weak reference"])
+def test_an_edit_counts(case, edit, held):
+    """``held``: what somebody keeps of the state all the while, so that it is never only the optimizer's."""
+    ends = []
+    for executor in ("cpu", "eager"):
+        optimizer = case.ours(parameters(shapes=SHAPES), executor=executor)
+        for grads in gradients(3, shapes=SHAPES):
+            step(optimizer, grads)
+        if optimizer.state.get(first(optimizer)) is None:
+            return  # no state to hold or edit
+        keeps = {
+            "": None,
+            "an entry": entry(optimizer),
+            "a dict": optimizer.state,
+            "a tensor": entry(optimizer)[buffer_of(optimizer)],
+            "a view": entry(optimizer)[buffer_of(optimizer)].view(-1),
+            "a weak reference": weakref.ref(entry(optimizer)[buffer_of(optimizer)]),
+        }[held]
+        for grads in gradients(2, shapes=SHAPES, seed=2):
+            step(optimizer, grads)
+        edit(optimizer)
+        for seed in range(3, 6):
+            shapes = [p.shape for p in params_of(optimizer)]
+            dtype = first(optimizer).dtype
+            step(optimizer, gradients(1, dtype, shapes=shapes, seed=seed)[0])
+        ends.append(tensors_of(optimizer))
+        del keeps
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[1].items():
+        close = (
+            {"rtol": 2**-6, "atol": 2**-6} if value.dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+        )
+        torch.testing.assert_close(ends[0][name], value, **close)
+
+
+def test_an_entry_held_since_long_ago_is_looked_at_when_it_is_changed():
+    optimizer = surefoot.AdamW(parameters())
+    step(optimizer, gradients(1)[0])
+    mine = entry(optimizer)
+    for grads in gradients(5):
+        step(optimizer, grads)
+    mine["exp_avg"] = torch.zeros(5, 3)
+    step(optimizer, [torch.ones(5, 3), None, None])
+    torch.testing.assert_close(mine["exp_avg"], torch.full((5, 3), 0.1))
+
+
+def test_what_nobody_holds_is_trusted_and_what_is_asked_for_is_not():
+    """Or the tests above would show nothing."""
+    optimizer = surefoot.AdamW(parameters())
+    trust = []
+    for grads in gradients(3):
+        step(optimizer, grads)
+        trust.append(optimizer._plan._trusted)
+    assert trust[-1]
+    held = optimizer.state[first(optimizer)]
+    assert not optimizer._plan._trusted
+    step(optimizer, gradients(1)[0])
+    assert not optimizer._plan._trusted
+    del held
+    step(optimizer, gradients(1)[0])
+    assert optimizer._plan._trusted
+
+
+def test_a_parameter_resized_where_it_lies_is_an_error_and_nothing_is_written():
+    (weight,) = parameters(shapes=((6,),))
+    optimizer = surefoot.AdamW([weight])
+    step(optimizer, [torch.ones(6)])
+    whole = weight.data
+    weight.grad = None
+    weight.data = whole[:2]
+    weight.grad = torch.ones(2)
+    kept = whole.clone()
+    with pytest.raises(RuntimeError, match=r"size|shape"):
+        optimizer.step()
+    assert_same(whole[2:], kept[2:])
+
+
+def test_gradients_come_and_go():
+    """A different part of the parameters has one at each step."""
+    ends = []
+    for executor in ("cpu", "eager"):
+        optimizer = surefoot.NAdam(parameters(shapes=SHAPES), executor=executor)
+        for turn, grads in enumerate(gradients(12, shapes=SHAPES)):
+            step(optimizer, [g if (turn >> i) & 1 or turn % 5 == 0 else None for i, g in enumerate(grads)])
+        ends.append(tensors_of(optimizer))
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_a_parameter_that_joins_late_starts_its_momentum(dampening):
+    ends = []
+    for executor in ("cpu", "eager"):
+        optimizer = surefoot.SGD(
+            parameters(shapes=SHAPES), lr=0.1, momentum=0.9, dampening=dampening, executor=executor
+        )
+        for turn, grads in enumerate(gradients(6, shapes=SHAPES)):
+            step(optimizer, [g if turn >= i else None for i, g in enumerate(grads)])
+        ends.append(tensors_of(optimizer))
+    assert_same(*ends)
+
+
+GRADS = {
+    "expanded": lambda: torch.randn(3).expand(5, 3),
+    "transposed": lambda: torch.randn(3, 5).t(),
+    "negative": lambda: torch.randn(5, 3, dtype=torch.complex64).conj().imag,
+    "with a graph": lambda: torch.randn(5, 3, requires_grad=True) * 2,
+    "a parameter": lambda: torch.nn.Parameter(torch.randn(5, 3)),
+    "contiguous": lambda: torch.randn(5, 3),
+}
+
+
+def test_a_gradient_of_another_kind_at_each_step():
+    ends = []
+    for executor in ("cpu", "eager"):
+        optimizer = surefoot.AdamW(parameters(shapes=((5, 3), (2,))), executor=executor)
+        torch.manual_seed(0)
+        for make in [*GRADS.values(), *GRADS.values()]:
+            a, b = params_of(optimizer)
+            a.grad, b.grad = make(), torch.ones(2)
+            optimizer.step()
+        ends.append(tensors_of(optimizer))
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
