@@ -277,3 +277,155 @@ def test_a_gradient_of_another_kind_at_each_step():
             optimizer.step()
         ends.append(tensors_of(optimizer))
     torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+
+
+def both_ends(run):
+    """What ``run(executor)`` gives with kernels and without."""
+    return [[p.detach().clone() for p in run(executor)] for executor in ("cpu", "eager")]
+
+
+@every_class
+def test_no_gradient_at_all_after_a_step_is_no_error(case):
+    a, b = parameters(shapes=((3,), (3,)))
+    optimizer = case.ours([{"params": [a]}, {"params": [b], "lr": 0.5}])
+    step(optimizer, gradients(1, shapes=((3,), (3,)))[0])
+    before = tensors_of(optimizer)
+    optimizer.zero_grad()
+    optimizer.step()
+    assert_same(tensors_of(optimizer), before)
+
+
+def test_one_gradient_for_two_parameters():
+    def run(executor):
+        params = parameters(shapes=((4,), (4,), (4,)))
+        optimizer = surefoot.AdamW(params, executor=executor)
+        for (grad,) in gradients(3, shapes=((4,),)):
+            for param in params:
+                param.grad = grad
+            optimizer.step()
+        return params
+
+    torch.testing.assert_close(*both_ends(run))
+
+
+def test_averages_of_parameters_that_were_apart():
+    def run(executor):
+        a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
+        optimizer = surefoot.ASGD([a, b], lr=0.1, t0=2, lambd=0, executor=executor)
+        for i, (of_a, of_b) in enumerate([(1, 1), (1, 1), (1, 1), (1, 0), (0, 1), (1, 1)]):
+            a.grad, b.grad = (torch.ones(1) if there else None for there in (of_a, of_b))
+            optimizer.stats = i >= 4  # makes a new plan
+            optimizer.step()
+        return [optimizer.state[p]["ax"] for p in (a, b)]
+
+    torch.testing.assert_close(*both_ends(run))
+
+
+IN_PLACE = {
+    "transposed": lambda t: t.t(),
+    "negative": lambda t: torch._neg_view(t),
+}
+
+
+@pytest.mark.parametrize("change", IN_PLACE)
+@pytest.mark.parametrize("of", ["param", "exp_avg"])
+def test_another_view_at_the_same_address(change, of):
+    def run(executor):
+        weight = torch.ones(3, 3, requires_grad=True)
+        optimizer = surefoot.AdamW([weight], executor=executor)
+        for seed in range(5):
+            weight.grad = gradients(1, shapes=((3, 3),), seed=seed)[0][0]
+            if seed == 3:
+                tensor = weight if of == "param" else optimizer.state[weight][of]
+                tensor.data = IN_PLACE[change](tensor.data)
+            optimizer.step()
+        return [weight]
+
+    torch.testing.assert_close(*both_ends(run))
+
+
+def test_a_gradient_of_zeros_without_memory():
+    def run(executor):
+        weight = torch.ones(4, 4, requires_grad=True)
+        optimizer = surefoot.AdamW([weight], executor=executor)
+        for grad in (torch.ones(4, 4), torch._efficientzerotensor(4, 4), torch.ones(4, 4)):
+            weight.grad = grad
+            optimizer.step()
+        return [weight]
+
+    torch.testing.assert_close(*both_ends(run))
+
+
+def test_a_parameter_swapped_for_a_sparse_one():
+    weight = torch.nn.Parameter(torch.ones(4, 4))
+    optimizer = surefoot.SGD([weight], lr=0.1)
+    step(optimizer, [torch.ones(4, 4)])
+    optimizer.zero_grad()
+    torch.utils.swap_tensors(weight, torch.nn.Parameter(torch.eye(4).to_sparse()))
+    optimizer.step()
+
+
+@pytest.mark.parametrize("alias", ["detach", "numpy"])
+def test_a_count_set_through_an_alias(alias):
+    (weight,) = parameters(shapes=((2,),))
+    optimizer = surefoot.Adam([weight])
+    step(optimizer, [torch.ones(2)])
+    count = getattr(optimizer.state[weight]["step"], alias)()
+    for _ in range(3):
+        step(optimizer, [torch.ones(2)])
+    count[...] = 1000.0
+    step(optimizer, [torch.ones(2)])
+    assert optimizer.state[weight]["step"] == 1001
+
+
+def test_state_in_a_graph_counts_as_changed():
+    (weight,) = parameters(shapes=((2,),))
+    optimizer = surefoot.Adam([weight])
+    step(optimizer, [torch.ones(2)])
+    factor = torch.ones(2, requires_grad=True)
+    loss = (factor * optimizer.state[weight]["exp_avg"]).sum()
+    step(optimizer, [torch.ones(2)])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("executor", ["cpu", "eager"])
+def test_gradients_are_let_go_after_the_step(executor):
+    (weight,) = parameters(shapes=((2,),))
+    optimizer = surefoot.Adam([weight], executor=executor)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    gone = weakref.ref(weight.grad)
+    weight.grad = None
+    assert gone() is None
+
+
+def test_another_group_dict_and_other_keys():
+    (weight,) = parameters(shapes=((2,),))
+    optimizer = surefoot.SGD([weight], lr=0.0)
+    step(optimizer, [torch.ones(2)])
+    before = weight.detach().clone()
+    old = optimizer.param_groups[0]
+    optimizer.param_groups[0] = dict(old, mine=1)
+    old["lr"] = 100.0
+    step(optimizer, [torch.ones(2)])
+    del optimizer.param_groups[0]["mine"]
+    optimizer.param_groups[0]["yours"] = 2
+    step(optimizer, [torch.ones(2)])
+    assert_same(weight.detach(), before)
+
+
+def test_a_parameter_appended_to_named_ones_is_called_by_its_place():
+    optimizer = surefoot.SGD(torch.nn.Linear(2, 1).named_parameters(), stats=True)
+    optimizer.param_groups[0]["params"].append(torch.ones(2, requires_grad=True))
+    step(optimizer, [torch.ones(1, 2), torch.ones(1), torch.ones(2)])
+    assert list(optimizer.last_step.stats) == ["weight", "bias", "2 of group 0"]
+
+
+def test_settings_of_the_wrong_kind_are_named():
+    optimizer = surefoot.SGD(parameters())
+    optimizer.executor = "gpu"
+    with pytest.raises(ValueError, match="executor='gpu' does not exist"):
+        optimizer.step()
+    with pytest.raises(TypeError, match="clip_norm='a' is a str: pass a number"):
+        surefoot.SGD(parameters(), clip_norm="a")

@@ -51,6 +51,8 @@ def layout(
     for name in counters:
         if _oddity(member.entry[name]) or member.entry[name].dtype != counted:
             return None, f"{name} is not a {counted} on the host"
+    if not isinstance(member.entry, dict):
+        return None, f"its state is a {type(member.entry).__name__}"
     param, buffers = member.param, [member.entry[name] for name in member.buffers]
     memory = [param, *buffers] if member.grad is None else [param, member.grad, *buffers]
     for tensor in memory:
@@ -76,9 +78,8 @@ def _needed(rule: Rule, found: Layout, looks: bool) -> Iterator[tuple[Any, str]]
     """What has to be there for a kernel to run, one after the other."""
     yield api()
     yield kernel(rule, found)
-    for name in ("gather", "count", "start"):
-        yield native(name)
-    for name in ("finish", "help_out"):
+    yield native("gather")
+    for name in ("count", "launch", "help_out"):
         yield native(name, holds_lock=False)
     if looks:
         yield squares(found.grad)
@@ -92,8 +93,10 @@ def _oddity(tensor: Tensor) -> str:
         return "sparse"
     if tensor.dtype not in DTYPES or tensor.device.type != "cpu":
         return str(tensor.dtype if tensor.device.type == "cpu" else tensor.device).removeprefix("torch.")
-    if tensor.is_neg():
-        return "negative bit"
+    if tensor.is_neg() or tensor._is_zerotensor():
+        return "no numbers of its own"
+    if tensor.numel() and not tensor.data_ptr():
+        return "no memory"
     return "inference tensor" if tensor.is_inference() else ""  # it has no version to count up
 
 

@@ -102,10 +102,13 @@ def _function(source: str, name: str, what: str, prototype: Any) -> tuple[Functi
     try:
         return _load(_machine_code(source, name), name, prototype), ""
     except ModuleNotFoundError as error:
-        return None, f"{error.name} is not installed"
+        reason = f"{error.name} is not installed"
+        _warn_of(reason)
+        return None, reason
     except Exception as error:  # whatever it is, the eager executor carries on
-        reason = f"{what} could not be compiled ({type(error).__name__}: {error})"
-        warnings.warn(f"{reason}; the eager executor carries on", RuntimeWarning, stacklevel=2)
+        said = str(error).splitlines()[0] if str(error) else ""
+        reason = f"{what} could not be compiled ({type(error).__name__}: {said})"
+        _warn_of(reason)
         return None, reason
 
 
@@ -200,7 +203,17 @@ def _folder() -> Path | None:
     return folder
 
 
+@cache
+def _warn_of(reason: str) -> None:
+    warnings.warn(f"{reason}; the eager executor carries on", RuntimeWarning, stacklevel=2)
+
+
 def _warn_not_kept(error: Exception) -> None:
+    _warn_that(str(error))
+
+
+@cache
+def _warn_that(error: str) -> None:
     warnings.warn(
         f"compiled kernels cannot be kept ({error}), so every process compiles them again: set "
         "SUREFOOT_CACHE to a folder of your own",

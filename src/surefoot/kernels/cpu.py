@@ -23,7 +23,7 @@ from torch.autograd.graph import increment_version
 from surefoot.kernels.compiled import Call, kernel, native, squares
 from surefoot.kernels.source import Layout
 from surefoot.kernels.table import Member
-from surefoot.kernels.threads import Job
+from surefoot.kernels.threads import Launch
 from surefoot.rule import Rule
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -119,19 +119,21 @@ class Table:
         fixed += [address(object_ids), *places, address(self.counts), address(self.fresh), int(self.wide)]
         self._gather = Call(native("gather")[0], fixed, free=4)
         fixed = [rows, *sizes, *places, address(self.fresh), int(self.wide)]
-        self._count = Call(native("count")[0], fixed, free=2)
+        self._count = Call(native("count", holds_lock=False)[0], fixed, free=2)
         of_layout: dict[Layout, list[int]] = {}
         for row, (_, found) in enumerate(members):
             of_layout.setdefault(found, []).append(row)
         numels = [param.numel() for param in self.params]
         self._lanes = [Lane(rule, *each, numels, self._pointers) for each in of_layout.items()]
-        shown = [s if m.grad is None else m.grad for (m, _), s in zip(members, self._stand_ins, strict=True)]
-        guards: Any = torch._C._dynamo.guards
-        self._guards = guards.TensorGuards(
-            *shown,
-            dynamic_dims_sizes=[list(tensor.size()) for tensor in shown],
-            dynamic_dims_strides=[list(tensor.stride()) for tensor in shown],
-        )
+        self._launch = Launch([(self._count, 0, 0), *(lane.job for lane in self._lanes)])
+        shown: list[Tensor] = [
+            s if m.grad is None else m.grad for (m, _), s in zip(members, self._stand_ins, strict=True)
+        ]
+        self._guards = _guards([*_distinct(shown), *self.params])
+        self._things = [thing for _, *things in objects for thing in things if thing is not None]
+        self._state_guards = _guards(self._things) if self._things else None
+        self._grads: list[Any] = []
+        self._trusted = False
 
     def look(self, params: list[Tensor], state: dict[Any, Any], trusted: bool) -> int:
         """Fetch the gradients, and tell whether the table holds for the parameters and the state of now.
@@ -141,17 +143,25 @@ class Table:
             state: The state of all of them.
             trusted: Whether nobody can have changed the state since the last look.
         """
+        self._trusted = trusted
         grads: list[Any] = [param.grad for param in self.params]
-        same = self._guards.check(*grads)
-        if not same:  # perhaps only because some are None
+        self._grads = grads
+        same = self._guards.check(*grads, *self.params)
+        if not same:  # perhaps only because some are None, or are somebody else's too
             pairs = zip(grads, self._stand_ins, strict=True)
-            grads = [stand_in if grad is None else grad for grad, stand_in in pairs]
-            same = self._guards.check(*grads)
+            grads = self._grads = _distinct([stand_in if grad is None else grad for grad, stand_in in pairs])
+            same = self._guards.check(*grads, *self.params)
+        if same and not trusted and self._state_guards is not None:
+            same = self._state_guards.check(*self._things)
         if not same or len(params) != self._number_of_params:
             return STALE
         self._gather.arguments[-4:] = trusted, id(params), id(state), id(grads)
         self._gather()
         return self._result[0]
+
+    def release(self) -> None:
+        """Let go of the gradients."""
+        self._grads = []
 
     @property
     def alone(self) -> bool:
@@ -198,11 +208,12 @@ class Table:
         start, _ = both.buffer_info()
         self._count.arguments[-2:] = self._kinds, start + 8 * len(numbers)
         for lane in self._lanes:
-            lane.start(start, self._kinds)
-            if lane is self._lanes[0]:  # while the helpers are at it
-                self._count()
-                increment_version(self.params if self.complete else [self.params[row] for row in self.active])
-            lane.finish()
+            lane.prepare(start, self._kinds)
+        # State that others may hold may be in a graph of theirs.
+        increment_version(self.params if self.complete else [self.params[row] for row in self.active])
+        if not self._trusted:
+            increment_version(self._things)
+        self._launch()
 
     def stats(self) -> Array:
         """Of the last run: each row's sums of squares of parameter, update and gradient."""
@@ -236,30 +247,37 @@ class Lane:
         self._fixed = [address(pointers), address(self.chunks), address(batches), len(batches) - 1]
         self._fixed += [ctypes.addressof(self._next_batch)]
         self._update = Call(kernel(rule, layout)[0], [*self._fixed, address(self.sums)], free=2)
+        self.job = self._update, self.helpers, ctypes.addressof(self._next_batch)
 
-    def start(self, numbers: int, which: int) -> None:
-        """Have the helpers update the rows that have a gradient, by the numbers at these addresses."""
+    def prepare(self, numbers: int, which: int) -> None:
+        """The numbers at these addresses are those of the next update."""
         if self._has_sums:
             self.sums.fill(0)
         self._update.arguments[-2:] = numbers, which
-        self._start(self._update)
-
-    def finish(self) -> None:
-        """Help them, until all is done."""
-        self._job()
 
     def squares(self) -> Array:
         """For each chunk the sum of squares of its gradients, and how many are not finite."""
         self._squares.fill(0)
         function, _ = squares(self._grad_dtype)
-        self._start(Call(function, [self._width, *self._fixed, address(self._squares)]))
-        self.finish()
+        look = Call(function, [self._width, *self._fixed, address(self._squares)])
+        Launch([(look, self.helpers, ctypes.addressof(self._next_batch))])()
         return self._squares
 
-    def _start(self, call: Call) -> None:
-        self._next_batch.value = 0
-        helpers = self.helpers and min(self.helpers, torch.get_num_threads() - 1)
-        self._job: Call | Job = Job(helpers, call) if helpers else call
+
+def _guards(tensors: Sequence[Tensor]) -> Any:
+    """Torch's compiled comparison of dtype, shape, strides, device and kind with those of now."""
+    guards: Any = torch._C._dynamo.guards
+    return guards.TensorGuards(
+        *tensors,
+        dynamic_dims_sizes=[list(tensor.size()) for tensor in tensors],
+        dynamic_dims_strides=[list(tensor.stride()) for tensor in tensors],
+    )
+
+
+def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, those that come again as aliases: the guards take each only once."""
+    first = {id(tensor): i for i, tensor in reversed([*enumerate(tensors)])}
+    return [tensor if first[id(tensor)] == i else tensor.detach() for i, tensor in enumerate(tensors)]
 
 
 def integers(values: Any) -> Array:

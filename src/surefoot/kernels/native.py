@@ -76,7 +76,7 @@ def gather(
         for row in range(rows):
             base = objects + 8 * row * (1 + counters + buffers)
             entry = load_int64(entries, row)
-            # An object starts with the number of its owners: the dict that it is in, and the table.
+            # An object starts with the number of its owners: the dict that it is in, and the table, a tensor twice.
             alone &= load_int64(entry, 0) <= 2
             for j in range(1, 1 + counters + buffers):
                 known = load_int64(base, j)
@@ -84,7 +84,7 @@ def gather(
                     continue
                 if call(look_up, entry, load_int64(keys, j - 1), 0, 0) != known:
                     return 0
-                alone &= load_int64(known, 0) <= 2
+                alone &= load_int64(known, 0) <= 3
                 pointer = call(data_ptr, known, 0, 0, 0)
                 if j > counters:
                     if pointer != load_int64(pointers, row * (2 + buffers) + j - counters + 1):
@@ -142,7 +142,7 @@ def count(rows, counters, buffers, pointers, counter_pointers, fresh, wide, whic
 
 
 # A board for threads to meet at. Each number has a cache line of its own.
-JOB, FUNCTION, ARGUMENTS, INSIDE = 0, 64, 128, 192
+JOB, FUNCTION, ARGUMENTS, INSIDE, JOBS, BUSY = 0, 64, 128, 192, 256, 320
 
 SPINS = 20_000
 """Looks at the board before a helper sleeps: the kernel of another layout may be next."""
@@ -171,21 +171,32 @@ def help_out(board, asleep, lock, acquire_lock, unread):
     return 0
 
 
-def start(board, asleep, locks, release_lock, job, function, arguments, helpers):
-    """Put a job on the board, and wake the first helpers where they sleep."""
-    store_int64(board, FUNCTION // 8, function)
-    store_int64(board, ARGUMENTS // 8, arguments)
-    exchange(board + JOB, job)
-    for i in range(helpers):
-        if exchange(asleep + 64 * i, 0) != 0:
-            call(release_lock, load_int64(locks, i), 0, 0, 0)
-    return 0
+def launch(board, asleep, locks, release_lock, unread, jobs, number_of_jobs):
+    """Do jobs, one after the other, each with helpers if they are free: in one go, which no signal comes between.
 
-
-def finish(board, unread):
-    """Work until nothing is left of the job, and wait for those who are still at it."""
-    call(load_int64(board, FUNCTION // 8), unread, unread + 8, load_int64(board, ARGUMENTS // 8), 0)
-    exchange(board + JOB, 0)
-    while fetch(board + INSIDE, 0) != 0:
-        pass
+    A job is a function, its arguments, how many helpers it may have, and the number of its next batch.
+    """
+    mine = exchange(board + BUSY, 1) == 0
+    for i in range(number_of_jobs):
+        function, arguments, helpers = (
+            load_int64(jobs, 4 * i),
+            load_int64(jobs, 4 * i + 1),
+            load_int64(jobs, 4 * i + 2),
+        )
+        if load_int64(jobs, 4 * i + 3) != 0:
+            store_int64(load_int64(jobs, 4 * i + 3), 0, 0)
+        if helpers > 0 and mine:
+            store_int64(board, FUNCTION // 8, function)
+            store_int64(board, ARGUMENTS // 8, arguments)
+            exchange(board + JOB, fetch_add(board + JOBS, 1) + 1)
+            for helper in range(helpers):
+                if exchange(asleep + 64 * helper, 0) != 0:
+                    call(release_lock, load_int64(locks, helper), 0, 0, 0)
+        call(function, unread, unread + 8, arguments, 0)
+        if helpers > 0 and mine:
+            exchange(board + JOB, 0)
+            while fetch(board + INSIDE, 0) != 0:
+                pass
+    if mine:
+        exchange(board + BUSY, 0)
     return 0

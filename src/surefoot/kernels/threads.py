@@ -8,10 +8,13 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Sequence
+
+import torch
 
 from surefoot.kernels.compiled import UNREAD, Call, native
 
-__all__ = ["Job"]
+__all__ = ["Launch"]
 
 LINE = 8
 """Integers in a cache line: what one thread writes and another reads has a line of its own."""
@@ -21,18 +24,16 @@ MOST = 255
 
 
 class _Pool:
-    """The helpers of this process: a fork leaves them behind, and the child makes its own."""
+    """The helpers of this process, and the board where they find work."""
 
     def __init__(self) -> None:
-        self.process, self.helpers, self.jobs = os.getpid(), 0, 0
-        self.growing, self.busy = threading.Lock(), threading.Lock()
+        self.helpers = 0
         self._asleep = (ctypes.c_int64 * (MOST * LINE))()
         self._locks = (ctypes.c_int64 * MOST)()
-        self._board = (ctypes.c_int64 * (4 * LINE))()
-        board, asleep = ctypes.addressof(self._board), ctypes.addressof(self._asleep)
+        self._board = (ctypes.c_int64 * (6 * LINE))()
+        board, asleep, locks = map(ctypes.addressof, (self._board, self._asleep, self._locks))
         release = _address_of("PyThread_release_lock")
-        self.start = Call(native("start")[0], [board, asleep, ctypes.addressof(self._locks), release], free=4)
-        self.finish = Call(native("finish", holds_lock=False)[0], [board, UNREAD])
+        self.fixed = [board, asleep, locks, release, UNREAD]
 
     def employ(self, helpers: int) -> None:
         """Have at least so many."""
@@ -40,16 +41,15 @@ class _Pool:
         allocate.restype, allocate.argtypes = ctypes.c_void_p, []
         acquire = ctypes.pythonapi.PyThread_acquire_lock
         acquire.restype, acquire.argtypes = ctypes.c_int, [ctypes.c_void_p, ctypes.c_int]
-        with self.growing:
-            while self.helpers < helpers:
-                lock = allocate()
-                acquire(lock, 1)  # a helper that asks for it once more sleeps until somebody lets go
-                self._locks[self.helpers] = lock
-                place = ctypes.addressof(self._asleep) + 8 * LINE * self.helpers
-                arguments = [ctypes.addressof(self._board), place, lock, _address_of("PyThread_acquire_lock")]
-                forever = Call(native("help_out", holds_lock=False)[0], [*arguments, UNREAD])
-                threading.Thread(target=forever, name="surefoot", daemon=True).start()
-                self.helpers += 1
+        while self.helpers < helpers:
+            lock = allocate()
+            acquire(lock, 1)  # a helper that asks for it once more sleeps until somebody lets go
+            self._locks[self.helpers] = lock
+            place = ctypes.addressof(self._asleep) + 8 * LINE * self.helpers
+            arguments = [ctypes.addressof(self._board), place, lock, _address_of("PyThread_acquire_lock")]
+            forever = Call(native("help_out", holds_lock=False)[0], [*arguments, UNREAD])
+            threading.Thread(target=forever, name="surefoot", daemon=True).start()
+            self.helpers += 1
 
 
 def _address_of(name: str) -> int:
@@ -58,41 +58,50 @@ def _address_of(name: str) -> int:
     return address
 
 
-_pool: _Pool | None = None
+_pools: dict[
+    int, _Pool
+] = {}  # of this process; a fork leaves the helpers behind, and the child makes its own
+_growing = threading.Lock()
 
 
 def _ready(helpers: int) -> _Pool:
-    global _pool
-    if _pool is None or _pool.process != os.getpid():
-        _pool = _Pool()
-    if _pool.helpers < helpers:
-        _pool.employ(helpers)
-    return _pool
+    pool = _pools.get(os.getpid())
+    if pool is not None and pool.helpers >= helpers:
+        return pool
+    if not _growing.acquire(timeout=1.0):  # this process was forked while another thread had it
+        return pool or _Pool()
+    try:
+        pool = _pools.setdefault(os.getpid(), pool or _Pool())
+        pool.employ(helpers)
+    finally:
+        _growing.release()
+    return pool
 
 
-class Job:
-    """A call that helpers make too, at once: it shares out the work itself.
+class Launch:
+    """Calls to be made one after the other, each shared out to helpers.
 
     Args:
-        helpers: How many. They need not come, and where others keep them busy they do not.
-        call: The call.
+        jobs: For each the call, how many helpers it may have at the most, and the address of the number of its
+            next batch, or 0.
     """
 
-    def __init__(self, helpers: int, call: Call) -> None:
-        pool = _ready(min(helpers, MOST))
-        self._pool = pool if pool.busy.acquire(blocking=False) else None
-        self._call = call
-        if self._pool is not None:
-            self._pool.jobs += 1
-            self._pool.start.arguments[4:] = self._pool.jobs, *call.job, min(helpers, MOST)
-            self._pool.start()
+    def __init__(self, jobs: Sequence[tuple[Call, int, int]]) -> None:
+        self._calls, self._helpers = jobs, [min(helpers, MOST) for _, helpers, _ in jobs]
+        self._most = max(self._helpers)
+        self._jobs = (ctypes.c_int64 * (4 * len(jobs)))()
+        for i, (call, _, next_batch) in enumerate(jobs):
+            self._jobs[4 * i : 4 * i + 4] = [*call.job, 0, next_batch]
+        self._ready_for: tuple[int, int] | None = None
 
     def __call__(self) -> None:
-        """Make the call here, and wait for those helpers that are still at it."""
-        if self._pool is None:
-            self._call()
-            return
-        try:
-            self._pool.finish()
-        finally:
-            self._pool.busy.release()
+        """Make the calls. Helpers need not come, and where others keep them busy they do not."""
+        helpers = self._most and min(self._most, torch.get_num_threads() - 1)
+        if self._ready_for != (os.getpid(), helpers):
+            pool = _ready(helpers)
+            for i, most in enumerate(self._helpers):
+                self._jobs[4 * i + 2] = min(most, helpers, pool.helpers)
+            fixed = [*pool.fixed, ctypes.addressof(self._jobs), len(self._helpers)]
+            self._launch = Call(native("launch", holds_lock=False)[0], fixed)
+            self._ready_for = os.getpid(), helpers
+        self._launch()

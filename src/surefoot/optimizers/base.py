@@ -413,7 +413,8 @@ def _labelled(groups: list[Group], adopted: list[Group]) -> Iterator[tuple[str, 
     """Every parameter with its name, or else its place, and its group as it will be."""
     for i, (group, new) in enumerate(zip(groups, adopted, strict=True)):
         for j, param in enumerate(group["params"]):
-            yield (group["param_names"][j] if "param_names" in group else f"{j} of group {i}"), param, new
+            names = group.get("param_names", ())  # a parameter that was appended by hand has none
+            yield (names[j] if j < len(names) else f"{j} of group {i}"), param, new
 
 
 def _counter(value: Any, param: Tensor, group: Group) -> Tensor:

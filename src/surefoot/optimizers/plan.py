@@ -46,11 +46,14 @@ class Plan:
         optimizer: The optimizer. Parameters that have a gradient and no state get one.
         params: Its parameters in order.
         before: The plan that held until now.
+        eagerly: Leave everything to the eager executor.
     """
 
-    def __init__(self, optimizer: Optimizer, params: list[Tensor], before: Plan | None) -> None:
+    def __init__(
+        self, optimizer: Optimizer, params: list[Tensor], before: Plan | None, eagerly: bool = False
+    ) -> None:
         groups = optimizer.param_groups
-        self._settings, self._params = _settings(optimizer), params
+        self._settings, self._params, self._eagerly = _settings(optimizer), params, eagerly
         self.looks: bool = self._settings[-1]
         self._names = [names_of(group, optimizer.defaults) for group in groups]
         self._readers, self._sizes = (
@@ -61,7 +64,7 @@ class Plan:
         self._hypers: list[Group] = [{} for _ in groups]
         self._buffers: list[tuple[str, ...]] = [() for _ in groups]
         self._kinds: Any = None  # an array, once the groups are sorted
-        self._distinct: list[Group] = []
+        self._distinct: list[int] = []  # a group of each kind
         self._examples: list[tuple[int, int]] = []
         self._read_groups(optimizer)
 
@@ -95,7 +98,7 @@ class Plan:
         self.reasons = Counter(reason or "memory shared with another parameter" for _, reason in others)
         self._eager = [(member.group, member.param) for member, _ in others]
         self._work: list[Member] = []
-        self._trusted = False
+        self._trusted, self._asked = False, 0
         self._table = Table(optimizer.rule, counters, served, params, optimizer._state) if served else None
         self._used = [list(member.scalars) for member, _ in served]
         self._unused = [used.count(False) for used in self._used]
@@ -107,10 +110,11 @@ class Plan:
         if self._idle and any(param.grad is not None for param in self._idle):
             return False
         if self._table is not None:
-            held = optimizer._state
+            held, asked = optimizer._state, self._asked
             status = self._table.look(params, held, self._trusted)
             # This attribute, this name and the argument: nobody else can reach the state, until it is asked for.
-            self._trusted = self._table.alone and sys.getrefcount(held) <= OWNERS
+            alone = self._table.alone and sys.getrefcount(held) <= OWNERS
+            self._trusted = alone and asked == self._asked
             if status == STALE or not self._compute(optimizer, self._table, status):
                 return False
         elif len(params) != len(self._params) or not all(map(is_, params, self._params)):
@@ -128,7 +132,14 @@ class Plan:
 
     def distrust(self) -> None:
         """The state may be changed by others from now on."""
+        self._asked += 1  # another thread may be at a look, and must not overwrite what follows
         self._trusted = False
+
+    def release(self) -> None:
+        """Let go of the gradients of this step."""
+        self._work = []
+        if self._table is not None:
+            self._table.release()
 
     def grad_norm(self, unscale: float) -> tuple[float, int]:
         """The norm of all gradients, and how many of their elements are not finite."""
@@ -197,6 +208,8 @@ class Plan:
             which, cohorts = self._kinds, self._examples
         elif status == CURRENT and len(self._examples) == 1:
             which, cohorts = self._kinds, [(0, table.first)]
+        elif table.first < 0:
+            which, cohorts = self._kinds, []
         else:
             rows = np.array(table.active)
             keys = np.column_stack([self._kinds, table.fresh, table.counts])[rows]
@@ -208,7 +221,8 @@ class Plan:
         numbers: list[float] = []
         counts: list[float] = []
         for kind, row in cohorts:
-            hyper = self._distinct[kind]
+            group = self._distinct[kind]
+            hyper = self._hypers[group] or optimizer.param_groups[group]
             counted = zip(optimizer.counters, table.counts[row].tolist(), strict=True)
             state: dict[str, Any] = {name: number(count) for name, count in counted}
             scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
@@ -225,7 +239,7 @@ class Plan:
     def _row(self, optimizer: Optimizer, member: Member, factor: float, bound: float | None) -> Row:
         """A row for the eager executor, its counters counted."""
         assert member.grad is not None
-        hyper, entry = self._hypers[member.group], member.entry
+        hyper, entry = self._hypers[member.group] or optimizer.param_groups[member.group], member.entry
         state = {name: entry[name] for name in optimizer.counters}
         scalars = _advance(optimizer, hyper, state, first=id(member.param) in self._fresh)
         self._fresh.discard(id(member.param))  # it may come twice
@@ -243,7 +257,8 @@ class Plan:
 
     def _member(self, optimizer: Optimizer, i: int, param: Tensor) -> Member:
         """The parameter with its state, which is made where it is missing."""
-        entry, hyper, buffers = optimizer._state.get(param, {}), self._hypers[i], self._buffers[i]
+        entry, buffers = optimizer._state.get(param, {}), self._buffers[i]
+        hyper = self._hypers[i] or optimizer.param_groups[i]
         if missing := self._missing(optimizer, i, param):
             for name in missing:
                 entry[name] = optimizer.new_state(name, param, hyper)
@@ -258,7 +273,9 @@ class Plan:
     def _layout(self, optimizer: Optimizer, member: Member) -> tuple[Layout | None, str]:
         if optimizer.executor == "eager":
             return None, "asked for"
-        if flag := live(self._hypers[member.group]):
+        if self._eagerly or not isinstance(optimizer._state, dict):
+            return None, "the kernels' table does not hold"
+        if flag := live(optimizer.param_groups[member.group]):
             return None, flag
         _, bound, stats, looks = self._settings
         return layout(optimizer.rule, tuple(optimizer.counters), member, bound, stats, looks)
@@ -268,14 +285,20 @@ class Plan:
         groups = optimizer.param_groups
         if self._sizes != list(map(len, groups)):
             return False
-        values = [read(group) for read, group in zip(self._readers, groups, strict=True)]
-        if values == self._values:
-            return True
+        try:
+            values = [read(group) for read, group in zip(self._readers, groups, strict=True)]
+            if values == self._values:
+                return True
+        except (
+            KeyError,
+            ValueError,
+        ):  # another entry in the place of one, or an array that is equal in parts
+            return False
         holds, self._kinds = True, None
         for i, (group, value) in enumerate(zip(groups, values, strict=True)):
             if value == self._values[i]:
                 continue
-            self._values[i], self._hypers[i] = value, group
+            self._values[i], self._hypers[i] = value, {}  # empty: the group itself
             if not all(map(is_plain, value)):
                 self._hypers[i] = plain(group, optimizer.defaults)
                 # Those that must stay tensors are read at every step.
@@ -287,16 +310,26 @@ class Plan:
         return holds
 
     def _sort_groups(self, table: Table) -> None:
-        """Give groups of equal hyperparameters one number, and note a row of the table for each number."""
+        """Number the rows by what their numbers depend on beside counts, and note an example for each.
+
+        That is their groups' hyperparameters, and which of the rule's numbers their kernels take.
+        """
         numbers: dict[Any, int] = {}
-        kinds = [0] * len(self._values)
-        self._distinct, self._examples = [], []
-        for group, row in table.first_of_group.items():
-            kind = kinds[group] = numbers.setdefault(self._values[group], len(numbers))
+        kinds, self._distinct, self._examples = [], [], []
+        per_group = [0] * len(self._values)
+        uniform = all(used == self._used[0] for used in self._used)
+        for group, row in (
+            table.first_of_group.items()
+            if uniform
+            else zip(table.groups.tolist(), range(len(self._used)), strict=True)
+        ):
+            kind = numbers.setdefault((self._values[group], tuple(self._used[row])), len(numbers))
             if kind == len(self._distinct):
-                self._distinct.append(self._hypers[group])
+                self._distinct.append(group)
                 self._examples.append((kind, row))
-        self._kinds = np.array(kinds)[table.groups]
+            per_group[group] = kind
+            kinds.append(kind)
+        self._kinds = np.array(per_group)[table.groups] if uniform else np.array(kinds)
 
 
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import math
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from surefoot.kernels import choose
 from surefoot.optimizers.plan import Norms, Plan
 
 if TYPE_CHECKING:
@@ -53,8 +54,16 @@ def take(optimizer: Optimizer) -> LastStep:
     plan = optimizer._plan
     if plan is None or not plan.look(optimizer, params):
         plan = optimizer._plan = Plan(optimizer, params, plan)
-        holds = plan.look(optimizer, params)
-        assert holds, "a plan that was just made holds"
+        if not plan.look(optimizer, params):
+            plan = optimizer._plan = Plan(optimizer, params, plan, eagerly=True)
+            plan.look(optimizer, params)
+    try:
+        return _apply(optimizer, plan)
+    finally:
+        plan.release()
+
+
+def _apply(optimizer: Optimizer, plan: Plan) -> LastStep:
     scale = getattr(optimizer, "grad_scale", None)
     unscale = 1.0 if scale is None else 1.0 / float(scale)
     clip, policy = optimizer.clip_norm, optimizer.nonfinite
@@ -64,13 +73,15 @@ def take(optimizer: Optimizer) -> LastStep:
         if nonfinite and policy != "propagate":
             culprits = plan.culprits(optimizer)
             plan.forget(optimizer)
+            skipped = LastStep(False, grad_norm, nonfinite=nonfinite)
             if policy == "raise":
+                optimizer.last_step = skipped
                 elements = f"{nonfinite} element{'' if nonfinite == 1 else 's'}"
                 raise FloatingPointError(
                     f"the gradients of {culprits} are not finite ({elements} in all): nothing was updated. Lower the "
                     "learning rate or set clip_norm, or pass nonfinite='skip' to go on without such steps"
                 )
-            return LastStep(False, grad_norm, nonfinite=nonfinite)
+            return skipped
         if clip is not None and clip < math.inf:
             clip_coef = clip / (grad_norm + 1e-6)  # torch's formula
             clip_coef = 1.0 if clip_coef > 1.0 else clip_coef  # NaN stays
@@ -83,13 +94,20 @@ def take(optimizer: Optimizer) -> LastStep:
 
 
 def check_settings(optimizer: Optimizer) -> None:
-    """Raises ValueError where a setting of the step, such as ``clip_norm``, is out of its range."""
+    """Raises ValueError or TypeError where a setting of the step, such as ``clip_norm``, is not what it may be."""
     for name in ("clip_norm", "clip_value"):
         value = getattr(optimizer, name)
-        if value is not None and not value >= 0:
+        if value is None:
+            continue
+        if not isinstance(value, int | float):
+            raise TypeError(
+                f"{name}={value!r} is a {type(value).__name__}: pass a number, or None not to clip"
+            )
+        if not value >= 0:
             raise ValueError(f"{name}={value!r} must be at least 0, or None not to clip")
     if optimizer.nonfinite not in POLICIES:
         raise ValueError(f"nonfinite={optimizer.nonfinite!r} does not exist: choose from {sorted(POLICIES)}")
+    choose(optimizer.executor)
 
 
 POLICIES = {"propagate", "skip", "raise"}
