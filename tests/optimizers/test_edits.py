@@ -6,6 +6,7 @@ The CPU executor keeps addresses from step to step; each edit here makes some of
 import copy
 import weakref
 
+import numpy
 import pytest
 import torch
 from cases import every_class
@@ -429,3 +430,15 @@ def test_settings_of_the_wrong_kind_are_named():
         optimizer.step()
     with pytest.raises(TypeError, match="clip_norm='a' is a str: pass a number"):
         surefoot.SGD(parameters(), clip_norm="a")
+
+
+@pytest.mark.parametrize("executor", ["cpu", "eager"])
+def test_betas_in_an_array_are_two_numbers(executor):
+    array, pair = (surefoot.Adam(parameters(), executor=executor) for _ in range(2))
+    array.param_groups[0]["betas"] = numpy.array([0.8, 0.99])
+    pair.param_groups[0]["betas"] = (0.8, 0.99)
+    for grads in gradients(3):
+        step(array, grads)
+        step(pair, grads)
+    assert_same(tensors_of(array), tensors_of(pair))
+    assert f"{executor}: 3 tensors" in repr(array)

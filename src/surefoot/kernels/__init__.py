@@ -6,13 +6,12 @@ has none. A :class:`Table` runs kernels over all parameters that have one, ``eag
 
 from surefoot.kernels import eager
 from surefoot.kernels.choose import choose, layout, overlapping
-from surefoot.kernels.cpu import CURRENT, MIXED, STALE, Table
+from surefoot.kernels.cpu import CURRENT, STALE, Table
 from surefoot.kernels.source import Layout
 from surefoot.kernels.table import Member, Row
 
 __all__ = [
     "CURRENT",
-    "MIXED",
     "STALE",
     "Layout",
     "Member",

@@ -109,7 +109,7 @@ class Table:
         object_ids = integers([[0 if thing is None else id(thing) for thing in things] for things in objects])
         rows, sizes = len(members), (len(counters), len(rule.buffers))
         places = address(self._pointers), address(counter_pointers)
-        # An address is an object's own only while it lives. Entries and tensors are held once, for gather counts.
+        # An address is an object's own only while it lives. Entries are held once, tensors twice: gather counts.
         self._kept = [names, objects, entries, list(params), list(state), functions, counter_pointers]
         self._kept += [known_params, known_state, stand_ins, entry_ids, keys, object_ids]
         mine = set(map(id, entries))

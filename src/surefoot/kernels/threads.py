@@ -58,9 +58,8 @@ def _address_of(name: str) -> int:
     return address
 
 
-_pools: dict[
-    int, _Pool
-] = {}  # of this process; a fork leaves the helpers behind, and the child makes its own
+# Of each process: a fork leaves the helpers behind, and the child makes its own.
+_pools: dict[int, _Pool] = {}
 _growing = threading.Lock()
 
 

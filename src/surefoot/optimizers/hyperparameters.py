@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from torch import Tensor
 
 __all__ = ["Group", "check_ranges", "is_plain", "live", "names_of", "plain"]
@@ -78,6 +79,8 @@ def plain(group: Group, names: Iterable[str]) -> Group:
             return value.reshape(()) if keep else value.item()
         if isinstance(value, tuple | list):
             return tuple(map(number, value))
+        if isinstance(value, np.ndarray):
+            return tuple(value.tolist()) if value.ndim else value.item()
         return value.item() if hasattr(value, "item") else value  # NumPy's numbers
 
     return {**group, **{name: number(group[name]) for name in names}}

@@ -56,10 +56,8 @@ class Plan:
         self._settings, self._params, self._eagerly = _settings(optimizer), params, eagerly
         self.looks: bool = self._settings[-1]
         self._names = [names_of(group, optimizer.defaults) for group in groups]
-        self._readers, self._sizes = (
-            [_reader(names) for names in self._names],
-            [len(group) for group in groups],
-        )
+        self._readers = [_reader(names) for names in self._names]
+        self._sizes = [len(group) for group in groups]
         self._values: list[Any] = [None for _ in groups]
         self._hypers: list[Group] = [{} for _ in groups]
         self._buffers: list[tuple[str, ...]] = [() for _ in groups]
@@ -287,16 +285,13 @@ class Plan:
             return False
         try:
             values = [read(group) for read, group in zip(self._readers, groups, strict=True)]
-            if values == self._values:
-                return True
-        except (
-            KeyError,
-            ValueError,
-        ):  # another entry in the place of one, or an array that is equal in parts
+        except KeyError:  # there is another entry in the place of one
             return False
+        if _equal(values, self._values):
+            return True
         holds, self._kinds = True, None
         for i, (group, value) in enumerate(zip(groups, values, strict=True)):
-            if value == self._values[i]:
+            if _equal(value, self._values[i]):
                 continue
             self._values[i], self._hypers[i] = value, {}  # empty: the group itself
             if not all(map(is_plain, value)):
@@ -318,11 +313,12 @@ class Plan:
         kinds, self._distinct, self._examples = [], [], []
         per_group = [0] * len(self._values)
         uniform = all(used == self._used[0] for used in self._used)
-        for group, row in (
+        examples = (
             table.first_of_group.items()
             if uniform
-            else zip(table.groups.tolist(), range(len(self._used)), strict=True)
-        ):
+            else [(group, row) for row, group in enumerate(table.groups.tolist())]
+        )
+        for group, row in examples:
             kind = numbers.setdefault((self._values[group], tuple(self._used[row])), len(numbers))
             if kind == len(self._distinct):
                 self._distinct.append(group)
@@ -330,6 +326,13 @@ class Plan:
             per_group[group] = kind
             kinds.append(kind)
         self._kinds = np.array(per_group)[table.groups] if uniform else np.array(kinds)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    except ValueError:  # an array, which is equal in parts
+        return False
 
 
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:

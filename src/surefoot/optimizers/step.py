@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import chain
+from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple
 
 from surefoot.kernels import choose
@@ -56,7 +57,8 @@ def take(optimizer: Optimizer) -> LastStep:
         plan = optimizer._plan = Plan(optimizer, params, plan)
         if not plan.look(optimizer, params):
             plan = optimizer._plan = Plan(optimizer, params, plan, eagerly=True)
-            plan.look(optimizer, params)
+            if not plan.look(optimizer, params):  # never a step that does nothing and says nothing
+                raise RuntimeError("the optimizer changes while it steps: let one thread at a time change it")
     try:
         return _apply(optimizer, plan)
     finally:
@@ -99,11 +101,11 @@ def check_settings(optimizer: Optimizer) -> None:
         value = getattr(optimizer, name)
         if value is None:
             continue
-        if not isinstance(value, int | float):
+        if not isinstance(value, Real):
             raise TypeError(
                 f"{name}={value!r} is a {type(value).__name__}: pass a number, or None not to clip"
             )
-        if not value >= 0:
+        if not float(value) >= 0:
             raise ValueError(f"{name}={value!r} must be at least 0, or None not to clip")
     if optimizer.nonfinite not in POLICIES:
         raise ValueError(f"nonfinite={optimizer.nonfinite!r} does not exist: choose from {sorted(POLICIES)}")
