@@ -131,6 +131,35 @@ def change_the_rate(o):
     o.param_groups[0]["lr"] = 0.77
 
 
+def write_the_rate_anew_and_then_change_it(o):
+    for lr in (o.param_groups[0]["lr"], o.param_groups[0]["lr"], 0.77):
+        o.param_groups[0]["lr"] = float(str(lr))
+        step(o, gradients(1, first(o).dtype, shapes=[p.shape for p in params_of(o)], seed=9)[0])
+
+
+def take_the_rate_out_and_put_another_in(o):
+    del o.param_groups[0]["lr"]
+    o.param_groups[0]["lr"] = 0.77
+
+
+def replace_the_groups(o):
+    o.param_groups = [dict(group, lr=0.77) for group in o.param_groups]
+
+
+def put_the_parameters_in_another_list(o):
+    o.param_groups[0]["params"] = o.param_groups[0]["params"][:2]
+
+
+def remove_the_last_parameter(o):
+    o.param_groups[-1]["params"].pop()
+
+
+def give_a_group_a_name(o):
+    o.param_groups[0]["name"] = "body"
+    step(o, gradients(1, first(o).dtype, shapes=[p.shape for p in params_of(o)], seed=9)[0])
+    o.param_groups[0]["lr"] = 0.77
+
+
 def set_a_rate_in_place(o):
     o.param_groups[0]["lr"] = torch.tensor(0.1)
     step(o, gradients(1, shapes=[p.shape for p in params_of(o)], seed=9)[0])
@@ -307,6 +336,45 @@ def test_one_gradient_for_two_parameters():
         return params
 
     torch.testing.assert_close(*both_ends(run))
+
+
+def with_gradients_inside(memory):
+    """Both parameters' gradients are views of memory that the step writes to."""
+    a, b = (memory[i : i + 8].detach().requires_grad_() for i in (0, 8))
+    a.grad, b.grad = memory[4:12], memory[6:14]
+    return [a, b]
+
+
+def with_a_gradient_that_starts_before_its_parameter(memory):
+    a = memory[1:9].detach().requires_grad_()
+    a.grad = memory[:8]
+    return [a]
+
+
+def one_with_gaps_over_one_without(memory):
+    a, b = memory.detach().requires_grad_(), memory[::2].detach().requires_grad_()
+    a.grad, b.grad = torch.ones(16), torch.full((8,), 2.0)
+    return [a, b]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        with_gradients_inside,
+        with_a_gradient_that_starts_before_its_parameter,
+        one_with_gaps_over_one_without,
+    ],
+)
+def test_memory_that_a_step_reads_and_writes_is_used_in_order(make):
+    def run(executor):
+        memory = torch.arange(16.0)
+        optimizer = surefoot.SGD(make(memory), lr=0.5, executor=executor)
+        for _ in range(2):
+            optimizer.step()
+        assert executor == "eager" or "memory that another tensor shares" in repr(optimizer)
+        return [memory]
+
+    torch.testing.assert_close(*both_ends(run), rtol=0, atol=0)
 
 
 def test_averages_of_parameters_that_were_apart():

@@ -111,18 +111,37 @@ def _dense(tensor: Tensor) -> bool:
 
 
 def overlapping(members: Sequence[Member], counters: Sequence[str]) -> list[Tensor]:
-    """The parameters of members that write to memory which another member writes to, as views of one tensor do."""
+    """The parameters of members that touch memory which another one writes, as views of one tensor do.
+
+    A gradient is only read: two may share memory.
+    """
     spans = []
     for place, member in enumerate(members):
-        for tensor in (member.param, *(member.entry[name] for name in (*counters, *member.buffers))):
-            if tensor.numel():
-                start = tensor.data_ptr()
-                spans.append((start, start + tensor.numel() * tensor.element_size(), place))
+        written = [member.param, *(member.entry[name] for name in (*counters, *member.buffers))]
+        read = [] if member.grad is None else [member.grad]
+        for writes, tensors in ((True, written), (False, read)):
+            spans += [(*span, writes, place) for span in map(_span, tensors) if span]
     found: set[int] = set()
-    end, owner = 0, 0
-    for start, stop, place in sorted(spans):
-        if start < end:
-            found |= {place, owner}
-        if stop > end:
-            end, owner = stop, place
+    last_end, last_owner = {True: 0, False: 0}, {True: 0, False: 0}
+    for start, end, writes, place in sorted(spans):
+        for other in (True, False) if writes else (True,):
+            if start < last_end[other]:
+                found |= {place, last_owner[other]}
+        if end > last_end[writes]:
+            last_end[writes], last_owner[writes] = end, place
     return [members[place].param for place in found]
+
+
+def _span(tensor: Tensor) -> tuple[int, int] | None:
+    """Where the memory of a tensor's elements starts and ends, if it has any that kernels could reach."""
+    if (
+        type(tensor) not in (Tensor, Parameter)
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+    ):
+        return None
+    start = tensor.data_ptr()
+    if not start or not tensor.numel():
+        return None
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return start, start + (last + 1) * tensor.element_size()

@@ -14,13 +14,28 @@ from collections.abc import Sequence
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
+
+import numpy as np
 
 from surefoot.files import write
 from surefoot.kernels.source import OPTIONS, Layout, UnsupportedRuleError, kernel_source, squares_source
 from surefoot.rule import Rule
 
-__all__ = ["UNREAD", "Call", "Function", "kernel", "native", "squares"]
+__all__ = [
+    "UNREAD",
+    "Array",
+    "Call",
+    "Function",
+    "address",
+    "integers",
+    "kernel",
+    "native",
+    "of_python",
+    "squares",
+]
+
+Array: TypeAlias = np.ndarray[Any, Any]
 
 _unread = (ctypes.c_int64 * 2)()
 UNREAD = ctypes.addressof(_unread)
@@ -67,6 +82,21 @@ class Call(partial[int]):
         made = super().__new__(cls, function, ctypes.addressof(arguments))
         made.arguments, made.job = arguments, (function.address, ctypes.addressof(arguments))
         return made
+
+
+def integers(values: Any) -> Array:
+    """An array of the compiled code's integers."""
+    return np.array(values, dtype=np.int64)
+
+
+def address(values: Array) -> int:
+    """Where an array's memory starts."""
+    return int(values.ctypes.data)
+
+
+def of_python(*names: str) -> list[int]:
+    """Addresses of functions of Python's own."""
+    return [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in names]
 
 
 HERE = Path(__file__).parent

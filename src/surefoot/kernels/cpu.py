@@ -13,20 +13,18 @@ import math
 from array import array
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from surefoot.kernels.compiled import Call, kernel, native, squares
+from surefoot.kernels.compiled import Array, Call, address, integers, kernel, native, of_python, squares
 from surefoot.kernels.source import Layout
 from surefoot.kernels.table import Member
 from surefoot.kernels.threads import Launch
 from surefoot.rule import Rule
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 __all__ = ["CURRENT", "MIXED", "STALE", "Table", "api"]
 
@@ -51,9 +49,7 @@ def api() -> tuple[Array | None, str]:
         data_ptr, _ = guards._torchinductor_pyobject_tensor_data_ptr, guards.TensorGuards
     except AttributeError as error:
         return None, f"this release of torch differs: {error}"
-    python = [getattr(ctypes.pythonapi, name) for name in ("PyList_GetItem", "PyDict_Next", "PyDict_GetItem")]
-    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in python]
-    return np.array([*addresses, data_ptr], dtype=np.int64), ""
+    return integers([*of_python("PyList_GetItem", "PyDict_Next", "PyDict_GetItem"), data_ptr]), ""
 
 
 class Table:
@@ -63,8 +59,7 @@ class Table:
         rule: The rule.
         counters: Names of the numbers that are counted for each row.
         members: The rows, each with its layout.
-        params: All parameters of the optimizer in order, whether they are rows or not.
-        state: The state of all of them.
+        state: The state of all parameters of the optimizer, whether they are rows or not.
     """
 
     def __init__(
@@ -72,7 +67,6 @@ class Table:
         rule: Rule,
         counters: Sequence[str],
         members: Sequence[tuple[Member, Layout]],
-        params: Sequence[Tensor],
         state: dict[Any, Any],
     ) -> None:
         self.params = [member.param for member, _ in members]
@@ -87,7 +81,6 @@ class Table:
         # An alias keeps the memory from being given to another tensor while its address stands here, and it
         # stands in for a gradient that is missing.
         self._stand_ins = [param.detach() for param in self.params]
-        self._number_of_params = len(params)
         self.wide = bool(counters) and objects[0][1].dtype == torch.float64
         self._pointers = integers(
             [
@@ -101,7 +94,6 @@ class Table:
         self._which, self._kinds = self.fresh, 0  # the last that run was given, and its address
         self._result = (ctypes.c_int64 * 7)()
         functions = integers(api()[0])
-        known_params = integers([id(param) for param in params])
         known_state = integers([*(id(thing) for item in state.items() for thing in item), 0])
         stand_ins = integers([id(stand_in) for stand_in in self._stand_ins])
         entry_ids = integers([id(entry) for entry in entries])
@@ -110,14 +102,14 @@ class Table:
         rows, sizes = len(members), (len(counters), len(rule.buffers))
         places = address(self._pointers), address(counter_pointers)
         # An address is an object's own only while it lives. Entries are held once, tensors twice: gather counts.
-        self._kept = [names, objects, entries, list(params), list(state), functions, counter_pointers]
-        self._kept += [known_params, known_state, stand_ins, entry_ids, keys, object_ids]
+        self._kept = [names, objects, entries, list(state), functions, counter_pointers]
+        self._kept += [known_state, stand_ins, entry_ids, keys, object_ids]
         mine = set(map(id, entries))
         self._others = [entry for entry in state.values() if id(entry) not in mine]
-        fixed = [address(functions), ctypes.addressof(self._result), address(known_params), len(params)]
+        fixed = [address(functions), ctypes.addressof(self._result)]
         fixed += [address(known_state), address(stand_ins), rows, address(entry_ids), address(keys), *sizes]
         fixed += [address(object_ids), *places, address(self.counts), address(self.fresh), int(self.wide)]
-        self._gather = Call(native("gather")[0], fixed, free=4)
+        self._gather = Call(native("gather")[0], fixed, free=3)
         fixed = [rows, *sizes, *places, address(self.fresh), int(self.wide)]
         self._count = Call(native("count", holds_lock=False)[0], fixed, free=2)
         of_layout: dict[Layout, list[int]] = {}
@@ -135,12 +127,11 @@ class Table:
         self._grads: list[Any] = []
         self._trusted = False
 
-    def look(self, params: list[Tensor], state: dict[Any, Any], trusted: bool) -> int:
-        """Fetch the gradients, and tell whether the table holds for the parameters and the state of now.
+    def look(self, state: dict[Any, Any], trusted: bool) -> int:
+        """Fetch the gradients, and tell whether the table holds for the state of now.
 
         Args:
-            params: All parameters of the optimizer.
-            state: The state of all of them.
+            state: The state of all parameters.
             trusted: Whether nobody can have changed the state since the last look.
         """
         self._trusted = trusted
@@ -153,9 +144,9 @@ class Table:
             same = self._guards.check(*grads, *self.params)
         if same and not trusted and self._state_guards is not None:
             same = self._state_guards.check(*self._things)
-        if not same or len(params) != self._number_of_params:
+        if not same:
             return STALE
-        self._gather.arguments[-4:] = trusted, id(params), id(state), id(grads)
+        self._gather.arguments[-3:] = trusted, id(state), id(grads)
         self._gather()
         return self._result[0]
 
@@ -278,13 +269,3 @@ def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors, those that come again as aliases: the guards take each only once."""
     first = {id(tensor): i for i, tensor in reversed([*enumerate(tensors)])}
     return [tensor if first[id(tensor)] == i else tensor.detach() for i, tensor in enumerate(tensors)]
-
-
-def integers(values: Any) -> Array:
-    """An array of the compiled code's integers."""
-    return np.array(values, dtype=np.int64)
-
-
-def address(values: Array) -> int:
-    """Where an array's memory starts."""
-    return int(values.ctypes.data)

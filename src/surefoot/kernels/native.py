@@ -18,14 +18,60 @@ from surefoot.kernels.intrinsics import (
     store_int64,
 )
 
+SAME, REVALUED, OTHER = 0, 1, 2
+
+
+def recognise(
+    functions,  # addresses of PyList_GetItem, PyDict_Next, PyList_Size
+    result,  # a number for the result, and three to work with
+    known,  # for each group: the dict, its list of parameters, the number of entries, key and value of each (0
+    # where any will do), the number of parameters, each of them
+    number_of_groups,
+    groups,  # the list of all groups of now
+):
+    """Look at parameter groups: are they those that were noted?
+
+    The result is SAME, REVALUED if at most values of entries differ, and OTHER if there may be other parameters.
+    """
+    store_int64(result, 0, OTHER)
+    get_item, next_item, size = load_int64(functions, 0), load_int64(functions, 1), load_int64(functions, 2)
+    position, key, value = result + 8, result + 16, result + 24
+    if call(size, groups, 0, 0, 0) != number_of_groups:
+        return 0
+    status = SAME
+    for i in range(number_of_groups):
+        group, params, entries = load_int64(known, 0), load_int64(known, 1), load_int64(known, 2)
+        if call(get_item, groups, i, 0, 0) != group:
+            return 0
+        known += 24
+        store_int64(position, 0, 0)
+        while call(next_item, group, position, key, value) & 0xFFFFFFFF:  # it returns a 32-bit truth
+            if entries == 0 or load_int64(key, 0) != load_int64(known, 0):
+                return 0
+            expected = load_int64(known, 1)
+            if expected != 0 and load_int64(value, 0) != expected:
+                if expected == params:
+                    return 0
+                status = REVALUED
+            entries -= 1
+            known += 16
+        number = load_int64(known, 0)
+        if entries != 0 or call(size, params, 0, 0, 0) != number:
+            return 0
+        for j in range(number):
+            if call(get_item, params, j, 0, 0) != load_int64(known, 1 + j):
+                return 0
+        known += 8 * (1 + number)
+    store_int64(result, 0, status)
+    return 0
+
+
 CURRENT, MIXED, STALE = 0, 1, 2
 
 
 def gather(
     functions,  # addresses of PyList_GetItem, PyDict_Next, PyDict_GetItem and of what gives a tensor's address
     result,  # four numbers for the result, and three to work with
-    known_params,  # what params should hold
-    number_of_params,
     known_state,  # what state should hold, keys and values in turns, and a 0 at the end
     stand_ins,  # what stands in grads for a gradient that is missing
     rows,
@@ -40,7 +86,6 @@ def gather(
     fresh,  # for each row whether its buffers are new
     wide,  # whether counters are of 64 bits
     trusted,  # whether nobody can have changed the state
-    params,  # the list of all parameters of now
     state,  # the dict of all states of now
     grads,  # the list of the rows' gradients of now
 ):
@@ -57,9 +102,6 @@ def gather(
         load_int64(functions, 2),
         load_int64(functions, 3),
     )
-    for i in range(number_of_params):
-        if call(get_item, params, i, 0, 0) != load_int64(known_params, i):
-            return 0
     alone = 1
     if not trusted:
         position, key, value = result + 32, result + 40, result + 48

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from surefoot.kernels.compiled import UNREAD, Call, native
+from surefoot.kernels.compiled import UNREAD, Call, native, of_python
 
 __all__ = ["Launch"]
 
@@ -32,8 +32,7 @@ class _Pool:
         self._locks = (ctypes.c_int64 * MOST)()
         self._board = (ctypes.c_int64 * (6 * LINE))()
         board, asleep, locks = map(ctypes.addressof, (self._board, self._asleep, self._locks))
-        release = _address_of("PyThread_release_lock")
-        self.fixed = [board, asleep, locks, release, UNREAD]
+        self.fixed = [board, asleep, locks, *of_python("PyThread_release_lock"), UNREAD]
 
     def employ(self, helpers: int) -> None:
         """Have at least so many."""
@@ -46,16 +45,10 @@ class _Pool:
             acquire(lock, 1)  # a helper that asks for it once more sleeps until somebody lets go
             self._locks[self.helpers] = lock
             place = ctypes.addressof(self._asleep) + 8 * LINE * self.helpers
-            arguments = [ctypes.addressof(self._board), place, lock, _address_of("PyThread_acquire_lock")]
+            arguments = [ctypes.addressof(self._board), place, lock, *of_python("PyThread_acquire_lock")]
             forever = Call(native("help_out", holds_lock=False)[0], [*arguments, UNREAD])
             threading.Thread(target=forever, name="surefoot", daemon=True).start()
             self.helpers += 1
-
-
-def _address_of(name: str) -> int:
-    address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-    assert address is not None
-    return address
 
 
 # Of each process: a fork leaves the helpers behind, and the child makes its own.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from operator import is_, itemgetter
+from collections.abc import Mapping
+from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,15 +15,20 @@ import torch
 from torch import Tensor
 
 from surefoot.kernels import CURRENT, STALE, Layout, Member, Row, Table, eager, layout, overlapping
-from surefoot.optimizers.hyperparameters import Group, is_plain, live, names_of, plain
+from surefoot.optimizers.hyperparameters import Group, Hyperparameters, live
 
 if TYPE_CHECKING:
     from surefoot.optimizers.base import Optimizer
 
 __all__ = ["Norms", "Plan"]
 
-OWNERS = 3
-"""References to an optimizer's state while it is looked at: the attribute, a name, the argument of getrefcount."""
+
+@cache
+def _owners() -> int:
+    """References to an optimizer's state while it is looked at, if nobody else has one: Python's releases differ."""
+    optimizer = SimpleNamespace(_state={})
+    held = optimizer._state
+    return sys.getrefcount(held)
 
 
 class Norms(NamedTuple):
@@ -44,27 +50,19 @@ class Plan:
 
     Args:
         optimizer: The optimizer. Parameters that have a gradient and no state get one.
-        params: Its parameters in order.
         before: The plan that held until now.
         eagerly: Leave everything to the eager executor.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, params: list[Tensor], before: Plan | None, eagerly: bool = False
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, before: Plan | None, eagerly: bool = False) -> None:
         groups = optimizer.param_groups
-        self._settings, self._params, self._eagerly = _settings(optimizer), params, eagerly
+        self._settings, self._eagerly = _settings(optimizer), eagerly
         self.looks: bool = self._settings[-1]
-        self._names = [names_of(group, optimizer.defaults) for group in groups]
-        self._readers = [_reader(names) for names in self._names]
-        self._sizes = [len(group) for group in groups]
-        self._values: list[Any] = [None for _ in groups]
-        self._hypers: list[Group] = [{} for _ in groups]
-        self._buffers: list[tuple[str, ...]] = [() for _ in groups]
-        self._kinds: Any = None  # an array, once the groups are sorted
+        self._hyper = Hyperparameters(optimizer)
+        self._sorted = -1  # how often hyperparameters had changed when groups were sorted
+        self._kinds: Any = None  # an array, once they are
         self._distinct: list[int] = []  # a group of each kind
         self._examples: list[tuple[int, int]] = []
-        self._read_groups(optimizer)
 
         work = [(i, param) for i, group in enumerate(groups) for param in group["params"]]
         for i, param in work:  # all gradients are looked at before any state is touched
@@ -86,37 +84,36 @@ class Plan:
                 self._idle.append(param)
         choices = [(member, *self._layout(optimizer, member)) for member in members]
         counters = tuple(optimizer.counters)
-        shared = overlapping([member for member, found, _ in choices if found is not None], counters)
+        shared = overlapping(members, counters) if any(found for _, found, _ in choices) else []
         self._shared = {id(param): param for param in shared}
         served = [
             (m, found) for m, found, _ in choices if found is not None and id(m.param) not in self._shared
         ]
         others = [(m, reason) for m, found, reason in choices if found is None or id(m.param) in self._shared]
         self.served = len(served)
-        self.reasons = Counter(reason or "memory shared with another parameter" for _, reason in others)
+        self.reasons = Counter(reason or "memory that another tensor shares" for _, reason in others)
         self._eager = [(member.group, member.param) for member, _ in others]
         self._work: list[Member] = []
         self._trusted, self._asked = False, 0
-        self._table = Table(optimizer.rule, counters, served, params, optimizer._state) if served else None
+        self._table = Table(optimizer.rule, counters, served, optimizer._state) if served else None
         self._used = [list(member.scalars) for member, _ in served]
         self._unused = [used.count(False) for used in self._used]
 
-    def look(self, optimizer: Optimizer, params: list[Tensor]) -> bool:
+    def look(self, optimizer: Optimizer) -> bool:
         """Fetch this step's gradients, and tell whether the plan holds for what the optimizer is now."""
-        if self._settings != _settings(optimizer) or not self._read_groups(optimizer):
+        compiled = self._table is not None
+        if self._settings != _settings(optimizer) or not self._hyper.look(optimizer, compiled):
             return False
         if self._idle and any(param.grad is not None for param in self._idle):
             return False
         if self._table is not None:
             held, asked = optimizer._state, self._asked
-            status = self._table.look(params, held, self._trusted)
-            # This attribute, this name and the argument: nobody else can reach the state, until it is asked for.
-            alone = self._table.alone and sys.getrefcount(held) <= OWNERS
+            status = self._table.look(held, self._trusted)
+            # With no more owners than these nobody else can reach the state, until it is asked for.
+            alone = self._table.alone and sys.getrefcount(held) <= _owners()
             self._trusted = alone and asked == self._asked
             if status == STALE or not self._compute(optimizer, self._table, status):
                 return False
-        elif len(params) != len(self._params) or not all(map(is_, params, self._params)):
-            return False
         self._work = []
         for i, param in self._eager:
             if param.grad is None:
@@ -199,7 +196,7 @@ class Plan:
 
         False if a number came or went: the kernels are made for those that there were.
         """
-        changed = self._kinds is None
+        changed = self._sorted != self._hyper.changes
         if changed:
             self._sort_groups(table)
         if status == CURRENT and table.complete:
@@ -219,25 +216,25 @@ class Plan:
         numbers: list[float] = []
         counts: list[float] = []
         for kind, row in cohorts:
-            group = self._distinct[kind]
-            hyper = self._hypers[group] or optimizer.param_groups[group]
-            counted = zip(optimizer.counters, table.counts[row].tolist(), strict=True)
-            state: dict[str, Any] = {name: number(count) for name, count in counted}
+            hyper = self._hyper.plain[self._distinct[kind]]
+            counted = map(number, table.counts[row].tolist())
+            state: dict[str, Any] = dict(zip(optimizer.counters, counted, strict=True))
             scalars = _advance(optimizer, hyper, state, first=bool(table.fresh[row]))
-            if scalars.count(None) != self._unused[row]:
+            unused = scalars.count(None)
+            if unused != self._unused[row]:
                 return False
             if changed and [value is not None for value in scalars] != self._used[row]:
                 return False
             numbers += -1.0 if hyper.get("maximize", False) else 1.0, 0.0
-            numbers += [value or 0.0 for value in scalars] if self._unused[row] else scalars
-            counts += [state[name] for name in optimizer.counters]
+            numbers += [value or 0.0 for value in scalars] if unused else scalars
+            counts += map(state.__getitem__, optimizer.counters)
         self._numbers = numbers, which, counts
         return True
 
     def _row(self, optimizer: Optimizer, member: Member, factor: float, bound: float | None) -> Row:
         """A row for the eager executor, its counters counted."""
         assert member.grad is not None
-        hyper, entry = self._hypers[member.group] or optimizer.param_groups[member.group], member.entry
+        hyper, entry = self._hyper.plain[member.group], member.entry
         state = {name: entry[name] for name in optimizer.counters}
         scalars = _advance(optimizer, hyper, state, first=id(member.param) in self._fresh)
         self._fresh.discard(id(member.param))  # it may come twice
@@ -251,12 +248,12 @@ class Plan:
     def _missing(self, optimizer: Optimizer, i: int, param: Tensor) -> list[str]:
         """The counters and buffers that the parameter uses and does not have."""
         entry = optimizer._state.get(param, {})
-        return [name for name in (*optimizer.counters, *self._buffers[i]) if entry.get(name) is None]
+        return [name for name in (*optimizer.counters, *self._hyper.buffers[i]) if entry.get(name) is None]
 
     def _member(self, optimizer: Optimizer, i: int, param: Tensor) -> Member:
         """The parameter with its state, which is made where it is missing."""
-        entry, buffers = optimizer._state.get(param, {}), self._buffers[i]
-        hyper = self._hypers[i] or optimizer.param_groups[i]
+        entry, buffers = optimizer._state.get(param, {}), self._hyper.buffers[i]
+        hyper = self._hyper.plain[i]
         if missing := self._missing(optimizer, i, param):
             for name in missing:
                 entry[name] = optimizer.new_state(name, param, hyper)
@@ -278,40 +275,15 @@ class Plan:
         _, bound, stats, looks = self._settings
         return layout(optimizer.rule, tuple(optimizer.counters), member, bound, stats, looks)
 
-    def _read_groups(self, optimizer: Optimizer) -> bool:
-        """Read hyperparameters that changed; False if there are other groups, or they use other buffers."""
-        groups = optimizer.param_groups
-        if self._sizes != list(map(len, groups)):
-            return False
-        try:
-            values = [read(group) for read, group in zip(self._readers, groups, strict=True)]
-        except KeyError:  # there is another entry in the place of one
-            return False
-        if _equal(values, self._values):
-            return True
-        holds, self._kinds = True, None
-        for i, (group, value) in enumerate(zip(groups, values, strict=True)):
-            if _equal(value, self._values[i]):
-                continue
-            self._values[i], self._hypers[i] = value, {}  # empty: the group itself
-            if not all(map(is_plain, value)):
-                self._hypers[i] = plain(group, optimizer.defaults)
-                # Those that must stay tensors are read at every step.
-                self._values[i] = None if live(group) else self._readers[i](self._hypers[i])
-                holds = holds and self._names[i] == names_of(group, optimizer.defaults)
-            buffers = optimizer.buffers(group)
-            holds = holds and buffers == self._buffers[i]
-            self._buffers[i] = buffers
-        return holds
-
     def _sort_groups(self, table: Table) -> None:
         """Number the rows by what their numbers depend on beside counts, and note an example for each.
 
         That is their groups' hyperparameters, and which of the rule's numbers their kernels take.
         """
+        self._sorted = self._hyper.changes
         numbers: dict[Any, int] = {}
         kinds, self._distinct, self._examples = [], [], []
-        per_group = [0] * len(self._values)
+        per_group = [0] * len(self._hyper.values)
         uniform = all(used == self._used[0] for used in self._used)
         examples = (
             table.first_of_group.items()
@@ -319,7 +291,7 @@ class Plan:
             else [(group, row) for row, group in enumerate(table.groups.tolist())]
         )
         for group, row in examples:
-            kind = numbers.setdefault((self._values[group], tuple(self._used[row])), len(numbers))
+            kind = numbers.setdefault((self._hyper.values[group], tuple(self._used[row])), len(numbers))
             if kind == len(self._distinct):
                 self._distinct.append(group)
                 self._examples.append((kind, row))
@@ -328,20 +300,9 @@ class Plan:
         self._kinds = np.array(per_group)[table.groups] if uniform else np.array(kinds)
 
 
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except ValueError:  # an array, which is equal in parts
-        return False
-
-
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
     looks = optimizer.clip_norm is not None or optimizer.nonfinite != "propagate"
     return optimizer.executor, optimizer.clip_value is not None, optimizer.stats, looks
-
-
-def _reader(names: list[str]) -> Callable[[Group], Any]:
-    return itemgetter(*names) if len(names) > 1 else lambda group: tuple(group[name] for name in names)
 
 
 def _used_scalars(
@@ -359,5 +320,4 @@ def _advance(optimizer: Optimizer, hyper: Group, state: dict[str, Any], first: b
     if "step" in state:
         state["step"] += 1
     state["first"] = first
-    scalars = optimizer.scalars(hyper, state)
-    return [scalars[name] for name in optimizer.rule.scalars]
+    return list(map(optimizer.scalars(hyper, state).__getitem__, optimizer.rule.scalars))

@@ -7,7 +7,6 @@ not finite asks for it, and one that updates. Gradients are never written.
 from __future__ import annotations
 
 import math
-from itertools import chain
 from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,13 +50,12 @@ def take(optimizer: Optimizer) -> LastStep:
     found_inf = getattr(optimizer, "found_inf", None)  # a GradScaler has looked already
     if found_inf is not None and float(found_inf):
         return LastStep(applied=False)
-    params = list(chain.from_iterable([group["params"] for group in optimizer.param_groups]))
     plan = optimizer._plan
-    if plan is None or not plan.look(optimizer, params):
-        plan = optimizer._plan = Plan(optimizer, params, plan)
-        if not plan.look(optimizer, params):
-            plan = optimizer._plan = Plan(optimizer, params, plan, eagerly=True)
-            if not plan.look(optimizer, params):  # never a step that does nothing and says nothing
+    if plan is None or not plan.look(optimizer):
+        plan = optimizer._plan = Plan(optimizer, plan)
+        if not plan.look(optimizer):
+            plan = optimizer._plan = Plan(optimizer, plan, eagerly=True)
+            if not plan.look(optimizer):  # never a step that does nothing and says nothing
                 raise RuntimeError("the optimizer changes while it steps: let one thread at a time change it")
     try:
         return _apply(optimizer, plan)
