@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surefoot.curves import Cosine, Curve, Exponential, Function, OneCycle, Step, Triangular
+from surefoot.curves import CosineWave, Curve, Exponential, Function, OneCycle, Step, Triangular
 
 EPS = 2.0**-52
 
@@ -28,43 +28,47 @@ POINTS = [
     (Exponential(gamma=0.5), 8.0, {0: 8, 1: 4, 3: 1, 2.5: math.sqrt(2), 10: 8 / 1024}),
     (Exponential(gamma=0.0), 8.0, {0: 8, 1: 0, 2: 0}),
     (Function(halve_each), 8.0, {0: 8, 1: 4, 3: 1}),
-    (Cosine(T_max=8), 1.0, {0: 1, 4: 0.5, 8: 0, 12: 0.5, 16: 1, 24: 0}),
-    (Cosine(T_max=6, eta_min=1.0), 9.0, {0: 9, 2: 7, 3: 5, 4: 3, 6: 1, 7: 1 + 4 - 2 * math.sqrt(3), 12: 9}),
-    (Cosine(T_max=1, eta_min=3.0), 1.0, {0: 1, 1: 3, 2: 1}),
+    (CosineWave(T_max=8), 1.0, {0: 1, 4: 0.5, 8: 0, 12: 0.5, 16: 1, 24: 0}),
+    (
+        CosineWave(T_max=6, eta_min=1.0),
+        9.0,
+        {0: 9, 2: 7, 3: 5, 4: 3, 6: 1, 7: 1 + 4 - 2 * math.sqrt(3), 12: 9},
+    ),
+    (CosineWave(T_max=1, eta_min=3.0), 1.0, {0: 1, 1: 3, 2: 1}),
     # Up in steps 0 to 4, down to step 16: halfway each is the mean, a third down a quarter.
     (
         OneCycle(total_steps=17, start=1.0, peak=9.0, end=0.0, pct_start=5 / 17),
-        7.0,
+        1.0,
         {0: 1, 2: 5, 4: 9, 8: 6.75, 10: 4.5, 12: 2.25, 16: 0, 17: 0, 1000: 0},
     ),
     (
         OneCycle(17, start=1.0, peak=9.0, end=0.0, pct_start=5 / 17, anneal_strategy="linear"),
-        7.0,
+        1.0,
         {0: 1, 1: 3, 2: 5, 4: 9, 7: 6.75, 10: 4.5, 16: 0, 17: 0},
     ),
     # Three phases of 4, 4 and 8 steps; as torch has it, the way back ends 2 steps short of 2 * pct_start.
     (
         OneCycle(17, start=1.0, peak=9.0, end=0.0, pct_start=5 / 17, three_phase=True),
-        7.0,
+        1.0,
         {0: 1, 2: 5, 4: 9, 6: 5, 8: 1, 12: 0.5, 16: 0, 17: 0},
     ),
     # The way up takes pct_start * total_steps - 1 steps: with 1 step there is none, and it begins at the peak.
-    (OneCycle(10, start=1.0, peak=9.0, end=0.0, pct_start=0.1), 7.0, {0: 9, 4.5: 4.5, 9: 0, 10: 0}),
+    (OneCycle(10, start=1.0, peak=9.0, end=0.0, pct_start=0.1), 1.0, {0: 9, 4.5: 4.5, 9: 0, 10: 0}),
     # With none it would begin a step before 0, as torch's does.
     (
         OneCycle(10, start=1.0, peak=10.0, end=0.0, pct_start=0.0, anneal_strategy="linear"),
-        7.0,
+        1.0,
         {0: 9, 4: 5, 9: 0, 10: 0},
     ),
-    (OneCycle(10, start=1.0, peak=10.0, end=0.0, pct_start=1.0), 7.0, {0: 1, 4.5: 5.5, 9: 10, 10: 10}),
-    (OneCycle(1, start=1.0, peak=10.0, end=0.0), 7.0, {0: 0, 1: 0}),
-    (Triangular(low=1.0, high=9.0, up=4, down=4), 7.0, {0: 1, 1: 3, 4: 9, 7: 3, 8: 1, 12: 9, 804: 9}),
-    (Triangular(low=1.0, high=9.0, up=2, down=8), 7.0, {0: 1, 1: 5, 2: 9, 6: 5, 10: 1, 12: 9}),
-    (Triangular(low=1.0, high=9.0, up=4, down=0), 7.0, {0: 1, 2: 5, 3: 7, 4: 1, 7: 7}),
-    (Triangular(1.0, 9.0, 4, 4, scale=lambda cycle: 1 / cycle), 7.0, {4: 9, 8: 1, 12: 5, 20: 1 + 8 / 3}),
+    (OneCycle(10, start=1.0, peak=10.0, end=0.0, pct_start=1.0), 1.0, {0: 1, 4.5: 5.5, 9: 10, 10: 10}),
+    (OneCycle(1, start=1.0, peak=10.0, end=0.0), 1.0, {0: 0, 1: 0}),
+    (Triangular(low=1.0, high=9.0, up=4, down=4), 1.0, {0: 1, 1: 3, 4: 9, 7: 3, 8: 1, 12: 9, 804: 9}),
+    (Triangular(low=1.0, high=9.0, up=2, down=8), 1.0, {0: 1, 1: 5, 2: 9, 6: 5, 10: 1, 12: 9}),
+    (Triangular(low=1.0, high=9.0, up=4, down=0), 1.0, {0: 1, 2: 5, 3: 7, 4: 1, 7: 7}),
+    (Triangular(1.0, 9.0, 4, 4, scale=lambda cycle: 1 / cycle), 1.0, {4: 9, 8: 1, 12: 5, 20: 1 + 8 / 3}),
     (
         Triangular(1.0, 9.0, 4, 4, scale=lambda step: step / 8, scale_mode="iterations"),
-        7.0,
+        1.0,
         {0: 1, 2: 2, 4: 5, 8: 1, 12: 13},
     ),
 ]
@@ -89,7 +93,7 @@ curves = st.one_of(
     st.builds(Step, step_size=st.integers(1, 500), gamma=st.floats(-1, 1)),
     st.builds(Exponential, gamma=st.floats(-1, 1)),
     st.just(Function(halve_each)),
-    st.builds(Cosine, T_max=st.floats(0.5, 5000), eta_min=finite),
+    st.builds(CosineWave, T_max=st.floats(0.5, 5000), eta_min=finite),
     one_cycles,
     triangulars,
 )
@@ -111,14 +115,14 @@ def test_one_cycle_meets_its_three_values_exactly(three_phase, anneal_strategy):
 
 
 def test_cosine_meets_its_two_values_exactly():
-    curve = Cosine(T_max=7, eta_min=1e-9)
+    curve = CosineWave(T_max=7, eta_min=1e-9)
     assert [curve.value(step, base=0.7) for step in (0, 7, 14)] == [0.7, 1e-9, 0.7]
 
 
 def test_cosine_keeps_its_digits_next_to_a_zero_end():
     # cos(pi (1 - h)) + 1 is (pi h)^2 / 2 for small h, here to 2e-9; one rounding of the cosine moves it by 1e-9.
     h = 1e-4
-    assert Cosine(T_max=10_000).value(9_999) == pytest.approx((math.pi * h) ** 2 / 4, rel=5e-9)
+    assert CosineWave(T_max=10_000).value(9_999) == pytest.approx((math.pi * h) ** 2 / 4, rel=5e-9)
 
 
 @given(curve=curves, base=finite, steps=st.integers(0, 40))
@@ -196,7 +200,7 @@ def test_triangular_is_periodic(low, high, up, down, step, cycles):
 @given(t_max=st.floats(0.5, 5000), eta_min=finite, base=finite, step=steps)
 def test_cosine_stays_between_base_and_eta_min(t_max, eta_min, base, step):
     slack = 2 * EPS * max(abs(base), abs(eta_min))
-    value = Cosine(t_max, eta_min).value(step, base)
+    value = CosineWave(t_max, eta_min).value(step, base)
     assert min(base, eta_min) - slack <= value <= max(base, eta_min) + slack
 
 
@@ -250,10 +254,10 @@ triangle = {"low": 0.1, "high": 1.0, "up": 4, "down": 4}
         (Exponential, {"gamma": inf}, ValueError, "gamma=inf must be finite"),
         (Exponential, {"gamma": 1j}, TypeError, "gamma=1j is a complex: pass a number"),
         (Function, {"factor": 0.5}, TypeError, "factor=0.5 is a float: pass a function of the step"),
-        (Cosine, {"T_max": 0}, ValueError, "T_max=0 must be greater than 0"),
-        (Cosine, {"T_max": -5}, ValueError, "T_max=-5 must be greater than 0"),
-        (Cosine, {"T_max": inf}, ValueError, "T_max=inf must be greater than 0 and finite"),
-        (Cosine, {"T_max": 5, "eta_min": nan}, ValueError, "eta_min=nan must be finite"),
+        (CosineWave, {"T_max": 0}, ValueError, "T_max=0 must be greater than 0"),
+        (CosineWave, {"T_max": -5}, ValueError, "T_max=-5 must be greater than 0"),
+        (CosineWave, {"T_max": inf}, ValueError, "T_max=inf must be greater than 0 and finite"),
+        (CosineWave, {"T_max": 5, "eta_min": nan}, ValueError, "eta_min=nan must be finite"),
         (OneCycle, {**cycle, "total_steps": 0}, ValueError, "total_steps=0 must be greater than 0"),
         (OneCycle, {**cycle, "total_steps": -1}, ValueError, "total_steps=-1 must be greater than 0"),
         (OneCycle, {**cycle, "total_steps": 10.0}, ValueError, "total_steps=10.0 must be an integer"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["figure", "loss", "lr_range", "schedule", "show", "smooth"]
+__all__ = ["available", "curve", "figure", "loss", "lr_range", "png", "preview", "schedule", "show", "smooth"]
+
+NAMES = {"lr": "Learning rate", "weight_decay": "Weight decay", "momentum": "Momentum"}
 
 INK, FAINT, ACCENT, SECOND = "#1f3a5f", "#9db4cc", "#d1495b", "#2a9d8f"
 
@@ -77,30 +82,54 @@ def schedule(lrs: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> A
         ax: Draw here instead of in a new figure.
     """
     ax = _dress(figure() if ax is None else ax, "Step", "Learning rate")
-    merged: dict[tuple[float, ...], list[str]] = {}
-    for name, values in lrs.items():
-        merged.setdefault(tuple(values), []).append(name)
-    colors, styles = (INK, ACCENT, SECOND, FAINT), ("-", "--", ":", "-.")
-    for i, (values, names) in enumerate(merged.items()):
-        label = ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
-        ax.plot(
-            range(1, len(values) + 1),
-            values,
-            color=colors[i % 4],
-            linestyle=styles[i // 4 % 4],
-            linewidth=2,
-            marker=_dot(values),
-            label=label,
-        )
-    if len(merged) > 8:  # too many to fit among the curves
-        columns = 1 + (len(merged) - 1) // 20
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="x-small", ncols=columns)
-    elif len(merged) > 1:
-        ax.legend(frameon=False)
-    ax.set_ylim(bottom=0)
-    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    _lines(ax, lrs, first=1)
     ax.set_title("Learning rate of every group, as it was")
     return ax
+
+
+def curve(values: Sequence[float], *, ax: Axes | None = None) -> Axes:
+    """A hyperparameter against the step, from 0.
+
+    Args:
+        values: Its value at each step.
+        ax: Draw here instead of in a new figure.
+    """
+    ax = _dress(figure() if ax is None else ax, "Step", "Value")
+    _lines(ax, {"": values})
+    return ax
+
+
+def preview(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Every hyperparameter of every group against the step, from 0, one above the other.
+
+    Args:
+        values: By hyperparameter and group, its value at each step.
+    """
+    plt, rows = _pyplot(), len(values)
+    drawn, axes = plt.subplots(
+        rows, figsize=(7, 1.2 + 2.2 * rows), dpi=160, layout="constrained", sharex=True, squeeze=False
+    )
+    for ax, (name, groups) in zip(axes[:, 0], values.items(), strict=True):
+        _dress(ax, "Step" if ax is axes[-1, 0] else "", NAMES.get(name, name))
+        _lines(ax, groups)
+    made: Figure = drawn
+    plt.close(made)  # it is shown where it is returned to, once
+    return made
+
+
+def png(draw: Callable[[], Axes]) -> bytes:
+    """The picture that a function draws."""
+    file, ax = io.BytesIO(), draw()
+    made = ax.get_figure(root=True)
+    assert made is not None
+    made.savefig(file, format="png")
+    _pyplot().close(made)
+    return file.getvalue()
+
+
+def available() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def loss(train: Sequence[float], validation: Mapping[int, float], *, ax: Axes | None = None) -> Axes:
@@ -140,6 +169,33 @@ def smooth(values: Sequence[float], memory: float) -> list[float]:
         weight = memory * weight + (1 - memory)
         out.append(average / weight)
     return out
+
+
+def _lines(ax: Axes, values: Mapping[str, Sequence[float]], first: int = 0) -> None:
+    """Lines from step ``first`` on, each with its name; equal ones are drawn once."""
+    merged: dict[tuple[float, ...], list[str]] = {}
+    for name, line in values.items():
+        merged.setdefault(tuple(line), []).append(name)
+    colors, styles = (INK, ACCENT, SECOND, FAINT), ("-", "--", ":", "-.")
+    for i, (line, names) in enumerate(merged.items()):
+        label = ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        ax.plot(
+            range(first, first + len(line)),
+            line,
+            color=colors[i % 4],
+            linestyle=styles[i // 4 % 4],
+            linewidth=2,
+            marker=_dot(line),
+            label=label,
+        )
+    if len(merged) > 8:  # too many to fit among the curves
+        columns = 1 + (len(merged) - 1) // 20
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="x-small", ncols=columns)
+    elif len(merged) > 1:
+        ax.legend(frameon=False)
+    if all(number >= 0 for line in merged for number in line):
+        ax.set_ylim(bottom=0)
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
 
 
 def _dot(values: Sequence[float]) -> str | None:
