@@ -34,7 +34,7 @@ def register(function: Callable[[float], float]) -> Callable[[float], float]:
         ... def every_other(step):
         ...     return step % 2
         >>> curves.function(every_other).to_json()
-        {'curve': 'Function', 'factor': {'function': 'every_other'}}
+        {'kind': 'Function', 'factor': {'function': 'every_other'}}
     """
     checks.function("function", function)
     name = function.__name__
@@ -144,7 +144,7 @@ class Curve(ABC):
             ValueError: It holds a function that is not registered; see :func:`register`.
         """
         settings = {name: _plain(name, getattr(self, name)) for name in _settings(type(self))}
-        return {"curve": type(self).__name__, **settings}
+        return {"kind": type(self).__name__, **settings}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Curve:
@@ -159,11 +159,11 @@ class Curve(ABC):
             >>> Curve.from_json(curve.to_json()) == curve
             True
         """
-        if not isinstance(data, dict) or data.get("curve") not in Curve._kinds:
-            kind = data.get("curve") if isinstance(data, dict) else data
-            raise ValueError(f"curve={kind!r} is not known: it is one of {sorted(Curve._kinds)}")
-        kind = Curve._kinds[data["curve"]]
-        settings = {name: _read(name, value) for name, value in data.items() if name != "curve"}
+        if not isinstance(data, dict) or data.get("kind") not in Curve._kinds:
+            kind = data.get("kind") if isinstance(data, dict) else data
+            raise ValueError(f"kind={kind!r} is no curve that is known: it is one of {sorted(Curve._kinds)}")
+        kind = Curve._kinds[data["kind"]]
+        settings = {name: _read(name, value) for name, value in data.items() if name != "kind"}
         if unknown := settings.keys() - set(_settings(kind)):
             raise ValueError(f"{kind.__name__} has no setting {sorted(unknown)[0]!r}")
         return kind(**settings)
@@ -305,7 +305,7 @@ class Stretch(_Changed):
 
     def value(self, step: float, base: float = 1.0) -> float:
         if step >= self.total:  # where a product would be rounded
-            return self.curve.value(self.curve.length + step - self.total, base)
+            return self.curve.value(self.curve.length + (step - self.total), base)
         return self.curve.value(step * (self.curve.length / self.total), base)
 
     @property

@@ -46,8 +46,13 @@ def parse(text: str) -> Curve:
     try:
         body = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        raise _mistake(text, (error.offset or 1) - 1, error.msg) from None
-    curve = _Reader(text).read(body)
+        raise _mistake(text, (error.offset or len(text) + 1) - 1, error.msg) from None
+    except (MemoryError, RecursionError):
+        raise _mistake(text, 0, "it is too deep to be read") from None
+    try:
+        curve = _Reader(text).read(body)
+    except RecursionError:
+        raise _mistake(text, 0, "it is too deep to be read") from None
     if not isinstance(curve, Curve):
         raise _mistake(text, 0, f"this is {curve!r}, not a curve")
     return curve
@@ -93,7 +98,11 @@ class _Reader:
         keywords: list[ast.keyword] | None = None,
     ) -> Any:
         arguments = [self.read(operand) for operand in operands]
-        named = {str(keyword.arg): self.read(keyword.value) for keyword in keywords or ()}
+        named = {}
+        for keyword in keywords or ():
+            if keyword.arg is None:
+                raise self._mistake(keyword.value, "settings are written one by one, as in to=0.1")
+            named[keyword.arg] = self.read(keyword.value)
         try:
             return function(*arguments, **named)
         except (ArithmeticError, TypeError, ValueError) as error:

@@ -507,8 +507,8 @@ def _described(curves: Curves) -> Any:
 
 
 def _short(made: dict[str, Any]) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in made.items() if key != "curve")
-    return f"{made['curve']}({settings})"
+    settings = ", ".join(f"{key}={value}" for key, value in made.items() if key != "kind")
+    return f"{made['kind']}({settings})"
 
 
 def _watch_steps(optimizer: torch.optim.Optimizer) -> None:

@@ -1,4 +1,4 @@
-"""Curves against values worked out by hand, and what must hold for every curve."""
+"""Shapes against values worked out by hand, and what must hold for every one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surefoot.curves import CosineWave, Curve, Exponential, Function, OneCycle, Step, Triangular
+from surefoot.curves import (
+    Constant,
+    CosineWave,
+    Cumulative,
+    Curve,
+    Exponential,
+    Function,
+    InverseSqrt,
+    MultiStep,
+    OneCycle,
+    Ramp,
+    Restarts,
+    Step,
+    Table,
+    Triangular,
+)
 
 EPS = 2.0**-52
 
 
 def halve_each(step):
     return 0.5**step
+
+
+def half_from_two(step):
+    return 0.5 if step > 1 else 1.0
 
 
 # Each curve at its start, joins, peaks, end and beyond: a curve, its base, and {step: value}.
@@ -73,6 +92,33 @@ POINTS = [
     ),
 ]
 
+POINTS += [
+    (Constant(), 3.0, {0: 3, 7: 3}),
+    (Constant(steps=2, factor=0.5), 3.0, {0: 1.5, 9: 1.5}),
+    (Ramp(4), 8.0, {0: 8, 1: 6, 2.5: 3, 3: 2, 4: 0, 5: 0, 1e9: 0}),
+    (Ramp(4, 0.25, 1.0), 8.0, {0: 2, 1: 3.5, 3: 6.5, 4: 8, 5: 8}),
+    (Ramp(0, 0.25, 1.0), 8.0, {0: 8, 1: 8}),
+    (Ramp(0.5, 0.0, 1.0), 8.0, {0: 0, 0.25: 4, 0.5: 8, 1: 8}),
+    (Ramp(8, 1.0, 0.5, "cosine"), 4.0, {0: 4, 4: 3, 8: 2, 12: 2}),
+    (Ramp(4, 1.0, 0.0, "1-sqrt"), 1.0, {0: 1, 1: 0.5, 4: 0, 5: 0}),
+    (Ramp(4, 1.0, 0.0, "polynomial", 2.0), 1.0, {0: 1, 1: 9 / 16, 2: 1 / 4, 3: 1 / 16, 4: 0, 5: 0}),
+    (Ramp(4, 1.0, 1 / 16, "exponential"), 8.0, {0: 8, 1: 4, 2: 2, 3: 1, 4: 0.5, 5: 0.5}),
+    (MultiStep((2, 2, 5), gamma=0.5), 8.0, {0: 8, 1: 8, 2: 2, 4: 2, 5: 1, 99: 1}),
+    (MultiStep((), gamma=0.5), 8.0, {0: 8, 99: 8}),
+    (MultiStep((0,), gamma=0.5), 8.0, {0: 4}),
+    (InverseSqrt(4), 3.0, {0: 3, 12: 1.5, 32: 1}),
+    (Table((1.0, 0.5, 0.25)), 8.0, {0: 8, 1: 4, 1.5: 3, 2: 2, 3: 2, 99: 2}),
+    (Cumulative(half_from_two), 8.0, {0: 8, 1: 8, 2: 4, 4: 1, 3: 2}),
+    # Cosines of 2, 4 and 8 steps, to the bottom at the last step of each: 1, 5 and 13.
+    (Restarts(2, T_mult=2), 8.0, {0: 8, 1: 0, 2: 8, 3.5: 4, 5: 0, 6: 8, 9.5: 4, 13: 0, 14: 8}),
+    (Restarts(4, resolution=0.0), 8.0, {0: 8, 2: 4, 3: 4 - 2 * math.sqrt(2), 4: 8, 6: 4, 402: 4}),
+    (Restarts(3, end=0.25, decay=0.5), 8.0, {0: 8, 1: 5, 2: 2, 3: 5, 4: 3.5, 5: 2, 6: 3.5}),
+    (Restarts(3, eta_min=2.0, decay=0.5), 8.0, {0: 8, 1: 5, 2: 2, 3: 5, 4: 3.5, 5: 2}),
+    (Restarts(1), 8.0, {0: 8, 1: 8, 2: 8}),
+    (Triangular(1.0, 9.0, 2, mode="triangular2"), 1.0, {0: 1, 2: 9, 4: 1, 6: 5, 10: 3}),
+    (Triangular(1.0, 9.0, 2, mode="exp_range", gamma=0.5), 1.0, {0: 1, 1: 3, 2: 3, 3: 1.5, 4: 1}),
+]
+
 finite = st.floats(-1e6, 1e6)
 positive = st.floats(1e-6, 1e6)
 share = st.floats(0, 1)
@@ -89,7 +135,33 @@ one_cycles = st.builds(
     three_phase=st.booleans(),
 )
 triangulars = st.builds(Triangular, low=finite, high=finite, up=st.floats(0.5, 500), down=st.floats(0, 500))
+ramps = st.one_of(
+    st.builds(
+        Ramp,
+        steps=st.floats(0, 5000),
+        start=finite,
+        end=finite,
+        shape=st.sampled_from(["linear", "cosine", "1-sqrt", "polynomial"]),
+        power=st.floats(0.1, 5),
+    ),
+    st.builds(Ramp, steps=st.floats(0, 5000), start=positive, end=positive, shape=st.just("exponential")),
+)
 curves = st.one_of(
+    ramps,
+    st.builds(Constant, steps=st.none() | st.floats(0, 500), factor=finite),
+    st.builds(MultiStep, st.lists(st.integers(0, 5000)).map(sorted).map(tuple), gamma=st.floats(-1, 1)),
+    st.builds(InverseSqrt, positive),
+    st.builds(Table, st.lists(finite, min_size=1).map(tuple)),
+    st.builds(
+        Restarts,
+        st.floats(0.5, 500),
+        st.just(1) | st.floats(1.01, 4),
+        end=finite,
+        eta_min=finite,
+        decay=st.floats(-1, 1),
+        resolution=st.floats(0, 1),
+    ),
+    st.just(Cumulative(halve_each)),
     st.builds(Step, step_size=st.integers(1, 500), gamma=st.floats(-1, 1)),
     st.builds(Exponential, gamma=st.floats(-1, 1)),
     st.just(Function(halve_each)),
@@ -214,6 +286,34 @@ def test_decays_shrink_by_gamma_each_time(gamma, base, step_size, step):
     assert staircase.value(step, base) == exponential.value(step // step_size, base)
 
 
+@given(curve=ramps, step=st.floats(0, 6000), base=finite)
+def test_a_ramp_stays_between_its_ends_and_holds(curve, step, base):
+    slack = 4 * EPS * max(abs(curve.start), abs(curve.end))
+    assert min(curve.start, curve.end) - slack <= curve.value(step) <= max(curve.start, curve.end) + slack
+    assert curve.value(curve.steps, base) == curve.value(curve.steps + step, base) == base * curve.end
+
+
+@given(curve=ramps)
+def test_a_ramp_starts_at_its_start(curve):
+    assert curve.value(0) == pytest.approx(curve.end if curve.steps == 0 else curve.start, rel=2 * EPS, abs=0)
+
+
+@given(t_0=st.floats(0.5, 500), t_mult=st.just(1) | st.floats(1.01, 4), step=steps)
+def test_restarts_are_where_the_lengths_add_up(t_0, t_mult, step):
+    cycle, position, length = Restarts(t_0, t_mult).place(step)
+    start = sum(t_0 * t_mult**i for i in range(cycle)) if cycle < 5000 else cycle * t_0
+    slack = 1e-9 * (1 + step)
+    assert start + position == pytest.approx(step, abs=slack)
+    assert -slack <= position <= length + slack
+
+
+@given(curve=curves, base=finite, step=steps)
+def test_a_relative_curve_is_a_factor(curve, base, step):
+    # The scheduler counts on it: one factor for all groups.
+    if curve.relative:
+        assert curve.value(step, base) == base * curve.value(step)
+
+
 @given(curve=curves)
 def test_curves_cannot_be_changed(curve):
     for field in dataclasses.fields(curve):
@@ -270,6 +370,36 @@ triangle = {"low": 0.1, "high": 1.0, "up": 4, "down": 4}
         (OneCycle, {**cycle, "pct_start": nan}, ValueError, "pct_start=nan must be in [0, 1]"),
         (OneCycle, {**cycle, "pct_start": "0.3"}, TypeError, "pct_start='0.3' is a str: pass a number"),
         (OneCycle, {**cycle, "anneal_strategy": "exp"}, ValueError, "anneal_strategy='exp' must be 'cos'"),
+        (Constant, {"steps": -1}, ValueError, "steps=-1 must be at least 0"),
+        (Constant, {"factor": nan}, ValueError, "factor=nan must be finite"),
+        (Constant, {"factor": "1"}, TypeError, "factor='1' is a str: pass a number"),
+        (Ramp, {"steps": -1}, ValueError, "steps=-1 must be at least 0"),
+        (Ramp, {"steps": inf}, ValueError, "steps=inf must be at least 0 and finite"),
+        (Ramp, {"steps": 5, "start": nan}, ValueError, "start=nan must be finite"),
+        (Ramp, {"steps": 5, "shape": "cos"}, ValueError, "shape='cos' must be 'linear', 'cosine', '1-sqrt'"),
+        (Ramp, {"steps": 5, "shape": "exponential"}, ValueError, "end=0.0 must be greater than 0"),
+        (Ramp, {"steps": 5, "shape": "polynomial", "power": 0}, ValueError, "power=0 must be greater than 0"),
+        (MultiStep, {"milestones": [5, 3]}, ValueError, "milestones=[5, 3] must not fall: sort them"),
+        (MultiStep, {"milestones": [-1]}, ValueError, "milestones=-1 must be at least 0"),
+        (MultiStep, {"milestones": 5}, TypeError, "milestones=5 is a int: pass a list of steps"),
+        (MultiStep, {"milestones": [5], "gamma": nan}, ValueError, "gamma=nan must be finite"),
+        (InverseSqrt, {"timescale": 0}, ValueError, "timescale=0 must be greater than 0"),
+        (Table, {"factors": []}, TypeError, "factors=[]: pass a list of at least one number"),
+        (Table, {"factors": [1.0, nan]}, ValueError, "factors=nan must be finite"),
+        (Table, {"factors": [1.0, "2"]}, TypeError, "factors='2' is a str: pass a number"),
+        (Cumulative, {"factor": 0.5}, TypeError, "factor=0.5 is a float: pass a function of the step"),
+        (Restarts, {"T_0": 0}, ValueError, "T_0=0 must be greater than 0"),
+        (Restarts, {"T_0": 5, "T_mult": 0.5}, ValueError, "T_mult=0.5 must be at least 1"),
+        (Restarts, {"T_0": 5, "T_mult": nan}, ValueError, "T_mult=nan must be finite"),
+        (Restarts, {"T_0": 5, "decay": nan}, ValueError, "decay=nan must be finite"),
+        (Restarts, {"T_0": 5, "resolution": -1}, ValueError, "resolution=-1 must be at least 0"),
+        (
+            Triangular,
+            {**triangle, "mode": "saw"},
+            ValueError,
+            "mode='saw' must be 'triangular', 'triangular2' or",
+        ),
+        (Triangular, {**triangle, "gamma": nan}, ValueError, "gamma=nan must be finite"),
         (Triangular, {**triangle, "low": nan}, ValueError, "low=nan must be finite"),
         (Triangular, {**triangle, "high": inf}, ValueError, "high=inf must be finite"),
         (Triangular, {**triangle, "up": 0}, ValueError, "up=0 must be greater than 0"),
