@@ -33,6 +33,10 @@ __all__ = ["Curves", "Scheduler", "curves_for", "per_group", "plain"]
 Curves: TypeAlias = Curve | Sequence[Curve]
 
 
+LENGTHS = ("T_0", "T_max", "_milestones", "milestones", "step_size", "total_iters", "total_steps")
+"""What torch calls the settings that say how long a schedule is."""
+
+
 class _Driven(NamedTuple):
     """One number of one group."""
 
@@ -288,7 +292,7 @@ class Scheduler(LRScheduler):
 
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
-        pairs = zip(self.optimizer.param_groups, self._last_lr, strict=False)
+        pairs = zip(self._groups, self._last_lr, strict=False)
         return not all(
             group["lr"] is then or math.isclose(group["lr"], then, rel_tol=1e-6) for group, then in pairs
         )
@@ -394,6 +398,15 @@ class Scheduler(LRScheduler):
 
     def _compare(self, state_dict: dict[str, Any]) -> None:
         """Warn if the saved schedule is another: its values would jump."""
+        for name in LENGTHS if "curves" not in state_dict else ():  # torch's states have settings
+            saved, now = state_dict.get(name), getattr(self, name, None)
+            if saved is not None and now is not None and saved != now:
+                warnings.warn(
+                    f"{name} was {saved} where it was saved and is {now} here: the rest of the schedule is another. If "
+                    "the run was made longer on purpose all is well.",
+                    UserWarning,
+                    stacklevel=3,
+                )
         for name, saved in state_dict.get("curves", {}).items():
             mine = _described(self.curves[name]) if name in self.curves else None
             if saved is None or mine is None or saved == mine or self.last_epoch < 0:
