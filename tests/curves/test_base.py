@@ -180,7 +180,7 @@ def test_a_stretched_curve_is_the_same_at_each_share(curve, total, share, base):
     assert stretched.length == total
     if curve.length > 0 and share < 1:
         step = share * total
-        assert stretched.value(step, base) == curve.value(step * (curve.length / total), base)
+        assert stretched.value(step, base) == curve.value(curve.length * step / total, base)
     assert stretched.value(total, base) == curve.value(curve.length, base)
 
 

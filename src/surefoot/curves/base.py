@@ -306,7 +306,7 @@ class Stretch(_Changed):
     def value(self, step: float, base: float = 1.0) -> float:
         if step >= self.total:  # where a product would be rounded
             return self.curve.value(self.curve.length + (step - self.total), base)
-        return self.curve.value(step * (self.curve.length / self.total), base)
+        return self.curve.value(self.curve.length * step / self.total, base)
 
     @property
     def length(self) -> float:
