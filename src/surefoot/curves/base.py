@@ -75,8 +75,8 @@ class Curve(ABC):
 
     @property
     def relative(self) -> bool:
-        """Whether its value is ``base`` times a factor that does not depend on ``base``."""
-        return True
+        """Whether its value is known to be ``base`` times a factor that does not depend on ``base``."""
+        return False
 
     def values(self, steps: int, base: float = 1.0) -> list[float]:
         """The hyperparameter at steps ``0 ... steps - 1``.
@@ -226,7 +226,7 @@ class Product(Curve):
     """The product of factors: what ``*`` makes.
 
     Attributes:
-        curves: One of them may name its own values; the others multiply them.
+        curves: One of them may name its own values, and comes first; the others multiply them.
     """
 
     curves: tuple[Curve, ...]
@@ -236,11 +236,13 @@ class Product(Curve):
         object.__setattr__(
             self, "curves", tuple(part for curve in self.curves for part in _parts(curve, Product))
         )
-        if len(own := [curve for curve in self.curves if not curve.relative]) > 1:
+        own = [curve for curve in self.curves if not curve.relative]
+        if len(own) > 1:
             raise ValueError(f"{own[0]} and {own[1]} both name their own values: their product means nothing")
+        object.__setattr__(self, "curves", (*own, *(curve for curve in self.curves if curve.relative)))
 
     def value(self, step: float, base: float = 1.0) -> float:
-        for curve in sorted(self.curves, key=lambda curve: curve.relative):  # what names its own values first
+        for curve in self.curves:
             base = curve.value(step, base)
         return base
 

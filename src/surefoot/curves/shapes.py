@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, SupportsFloat, get_args
 
 from surefoot import checks
@@ -30,8 +33,14 @@ __all__ = [
 Shape = Literal["linear", "cosine", "1-sqrt", "polynomial", "exponential"]
 
 
+class _Factor(Curve):
+    @property
+    def relative(self) -> bool:
+        return True
+
+
 @dataclass(frozen=True)
-class Constant(Curve):
+class Constant(_Factor):
     """``base`` times a number.
 
     Attributes:
@@ -56,7 +65,7 @@ class Constant(Curve):
 
 
 @dataclass(frozen=True)
-class Ramp(Curve):
+class Ramp(_Factor):
     r"""``base`` times a factor that goes from ``start`` to ``end``, and then holds.
 
     .. math:: w(x)\,start + (1 - w(x))\,end, \qquad x = step / steps
@@ -102,7 +111,7 @@ class Ramp(Curve):
 
 
 @dataclass(frozen=True)
-class Step(Curve):
+class Step(_Factor):
     """A staircase: times ``gamma`` every ``step_size`` steps.
 
     Attributes:
@@ -122,7 +131,7 @@ class Step(Curve):
 
 
 @dataclass(frozen=True)
-class MultiStep(Curve):
+class MultiStep(_Factor):
     """Times ``gamma`` at each milestone.
 
     Attributes:
@@ -150,7 +159,7 @@ class MultiStep(Curve):
 
 
 @dataclass(frozen=True)
-class Exponential(Curve):
+class Exponential(_Factor):
     """Times ``gamma`` every step.
 
     Attributes:
@@ -167,7 +176,7 @@ class Exponential(Curve):
 
 
 @dataclass(frozen=True)
-class InverseSqrt(Curve):
+class InverseSqrt(_Factor):
     """``base * sqrt(timescale / (timescale + step))``: after a warmup of ``timescale`` steps, the schedule of Vaswani et al., 2017.
 
     (https://arxiv.org/abs/1706.03762)
@@ -186,7 +195,7 @@ class InverseSqrt(Curve):
 
 
 @dataclass(frozen=True)
-class Function(Curve):
+class Function(_Factor):
     """``base`` times a function of the step.
 
     Attributes:
@@ -202,8 +211,12 @@ class Function(Curve):
         return base * _number(self.factor, step)
 
 
+def _one() -> array[float]:
+    return array("d", [1.0])
+
+
 @dataclass(frozen=True)
-class Cumulative(Curve):
+class Cumulative(_Factor):
     """``base`` times the product of a function's values at steps 1, 2, ... up to now.
 
     Attributes:
@@ -211,7 +224,7 @@ class Cumulative(Curve):
     """
 
     factor: Callable[[int], float]
-    _products: list[float] = field(default_factory=lambda: [1.0], init=False, compare=False, repr=False)
+    _products: array[float] = field(default_factory=_one, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         checks.function("factor", self.factor)
@@ -224,7 +237,7 @@ class Cumulative(Curve):
 
 
 @dataclass(frozen=True)
-class Table(Curve):
+class Table(_Factor):
     """``base`` times one number for each step, and the last from then on; in between, on the line.
 
     Attributes:
@@ -341,7 +354,7 @@ class Restarts(Curve):
 
 
 @dataclass(frozen=True)
-class OneCycle(Curve):
+class OneCycle(_Factor):
     """``base`` times a factor: up from ``start`` to ``peak``, then down to ``end``, once in ``total_steps`` steps.
 
     Step ``total_steps - 1`` is the last, with the factor ``end``, which every later step keeps.
@@ -378,18 +391,21 @@ class OneCycle(Curve):
         _one_of("anneal_strategy", self.anneal_strategy, "cos", "linear")
 
     def value(self, step: float, base: float = 1.0) -> float:
-        step = min(step, self.total_steps - 1)
-        rise = self.pct_start * self.total_steps
-        ends = [(rise - 1, self.peak), (self.total_steps - 1, self.end)]
-        if self.three_phase:
-            ends.insert(1, (2 * rise - 2, self.start))
-        begin, low = 0.0, self.start
-        for stop, high in ends:
-            if begin < stop and step <= stop:
+        for begin, stop, low, high in self._phases:
+            if step <= stop:
                 share = (step - begin) / (stop - begin)
                 return base * (_wave if self.anneal_strategy == "cos" else _line)(low, high, share)
-            begin, low = stop, high
         return base * self.end
+
+    @cached_property
+    def _phases(self) -> list[tuple[float, float, float, float]]:
+        """Where each begins and stops, and the factors there."""
+        rise = self.pct_start * self.total_steps
+        ends = [(0.0, self.start), (rise - 1, self.peak), (self.total_steps - 1, self.end)]
+        if self.three_phase:
+            ends.insert(2, (2 * rise - 2, self.start))
+        phases = [(begin, stop, low, high) for (begin, low), (stop, high) in pairwise(ends)]
+        return [phase for phase in phases if phase[0] < phase[1]]
 
     @property
     def length(self) -> float:
@@ -397,7 +413,7 @@ class OneCycle(Curve):
 
 
 @dataclass(frozen=True)
-class Triangular(Curve):
+class Triangular(_Factor):
     """``base`` times a factor: up from ``low`` to ``high`` and down again, over and over.
 
     Smith, 2017 (https://arxiv.org/abs/1506.01186).
@@ -473,6 +489,8 @@ def _one_of(name: str, value: Any, *choices: str) -> None:
 def _number(function: Callable[..., float], step: float) -> float:
     """What a user's function returns, as the number it has to be."""
     factor = function(step)
+    if type(factor) is float and math.isfinite(factor):  # most often, and the question below takes long
+        return factor
     if not isinstance(factor, SupportsFloat) or not math.isfinite(factor):
         name = getattr(function, "__qualname__", type(function).__qualname__)
         raise ValueError(f"{name}({step}) returned {factor!r}: return a finite number")

@@ -18,9 +18,10 @@ from surefoot.lr_scheduler.hyperparameters import (
     Group,
     check_name,
     group_names,
+    locate,
     matches,
+    put,
     read,
-    set_hyperparameter,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ class _Driven(NamedTuple):
     name: str
     curve: Curve
     base: float
+
+
+class _Job(NamedTuple):
+    """Numbers that one evaluation of a curve serves: each is a base times its value."""
+
+    name: str
+    curve: Curve
+    base: float
+    targets: list[tuple[Group, str, int | None, float]]
 
 
 class Scheduler(LRScheduler):
@@ -116,6 +126,7 @@ class Scheduler(LRScheduler):
         self.bases: dict[str, list[float]] = {}
         self._groups: list[Group] = []
         self._driven: list[_Driven] = []
+        self._jobs: list[_Job] = []
         self.last_epoch = last_epoch
         _watch_steps(optimizer)
         self._seen = _steps_of(optimizer)
@@ -199,31 +210,24 @@ class Scheduler(LRScheduler):
 
     def _due(self) -> int:
         """By how many steps to go on: see ``per``."""
-        now = _steps_of(self.optimizer)
-        applied, skipped = now[0] - self._seen[0], now[1] - self._seen[1]
-        self._seen = now
+        seen, self._seen = self._seen, _steps_of(self.optimizer)
+        applied, skipped = self._seen[0] - seen[0], self._seen[1] - seen[1]
         if self.per == "update" and _counts_steps(self.optimizer):
             return applied
-        return int(applied > 0 or skipped == 0)
+        return 1 if applied or not skipped else 0
 
     def _update_lr(self, epoch: int | None = None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._write()
 
     def _write(self) -> None:
+        self._rows()
         at = self._position()
-        factors: dict[tuple[int, str], float] = {}
-        for group, name, curve, base in self._rows():
-            if not curve.relative:
-                value = curve.value(at, base)
-            elif (factor := factors.get((id(curve), name))) is not None:
-                value = base * factor
-            else:
-                factors[id(curve), name] = factor = curve.value(at, 1.0)
-                value = base * factor
-            if name == "lr" and self.plateau is not None:
-                value = self.plateau.apply(value)
-            set_hyperparameter(group, name, value)
+        for name, curve, own_base, targets in self._jobs:
+            value = curve.value(at, own_base)
+            plateau = self.plateau if name == "lr" else None
+            for group, key, place, base in targets:
+                put(group, key, place, base * value if plateau is None else plateau.apply(base * value))
         self._last_lr = self._group_lrs()
 
     def _position(self) -> float:
@@ -270,7 +274,7 @@ class Scheduler(LRScheduler):
         self.bases = {
             name: column + [math.nan] * (len(groups) - len(column)) for name, column in bases.items()
         }
-        self._groups, self._driven = list(groups), driven
+        self._groups, self._driven, self._jobs = list(groups), driven, _jobs(driven)
         self._last, self._after = self._end()
         return driven
 
@@ -288,14 +292,16 @@ class Scheduler(LRScheduler):
         return plans
 
     def _group_lrs(self) -> list[float | Tensor]:
-        return [plain(group["lr"]) for group in self.optimizer.param_groups]
+        lrs = [group["lr"] for group in self.optimizer.param_groups]
+        return [lr if type(lr) is float else plain(lr) for lr in lrs]
 
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
-        pairs = zip(self._groups, self._last_lr, strict=False)
-        return not all(
-            group["lr"] is then or math.isclose(group["lr"], then, rel_tol=1e-6) for group, then in pairs
-        )
+        lrs = [group["lr"] for group in self._groups]
+        if lrs == self._last_lr:
+            return False
+        pairs = zip(lrs, self._last_lr, strict=False)
+        return not all(math.isclose(lr, then, rel_tol=1e-6) for lr, then in pairs)
 
     def group_curves(self, name: str) -> list[Curve]:
         """The curve that drives hyperparameter ``name`` of each group that no pattern means.
@@ -447,6 +453,15 @@ class Scheduler(LRScheduler):
                 )
             for name in own:
                 check_name(optimizer, name, meant)
+
+
+def _jobs(driven: list[_Driven]) -> list[_Job]:
+    jobs: dict[tuple[str, int, float], _Job] = {}
+    for group, name, curve, base in driven:
+        asked, factor = (1.0, base) if curve.relative else (base, 1.0)
+        job = jobs.setdefault((name, id(curve), asked), _Job(name, curve, asked, []))
+        job.targets.append((group, *locate(group, name), factor))
+    return list(jobs.values())
 
 
 def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[Any]:

@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_name", "group_names", "has_momentum", "locate", "matches", "read", "set_hyperparameter"]
+__all__ = [
+    "check_name",
+    "group_names",
+    "has_momentum",
+    "locate",
+    "matches",
+    "put",
+    "read",
+    "set_hyperparameter",
+]
 
 Group = dict[str, Any]
 
@@ -39,14 +48,19 @@ def read(group: Group, name: str) -> Any:
 
 def set_hyperparameter(group: Group, name: str, value: float) -> None:
     """Set one number of a group; a tensor is filled in place."""
-    key, place = locate(group, name)
-    old = group[key] if place is None else group[key][place]
+    put(group, *locate(group, name), value)
+
+
+def put(group: Group, key: str, place: int | None, value: float) -> None:
+    """Set the number that :func:`locate` found; a tensor is filled in place."""
+    entry = group[key]
+    old = entry if place is None else entry[place]
     if isinstance(old, Tensor):
         old.fill_(value)
     elif place is None:
         group[key] = value
     else:
-        group[key] = (*group[key][:place], value, *group[key][place + 1 :])
+        group[key] = (*entry[:place], value, *entry[place + 1 :])
 
 
 def check_name(optimizer: torch.optim.Optimizer, name: str, groups: list[Group]) -> None:
