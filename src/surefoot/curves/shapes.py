@@ -391,6 +391,7 @@ class OneCycle(_Factor):
         _one_of("anneal_strategy", self.anneal_strategy, "cos", "linear")
 
     def value(self, step: float, base: float = 1.0) -> float:
+        step = min(step, self.total_steps - 1)
         for begin, stop, low, high in self._phases:
             if step <= stop:
                 share = (step - begin) / (stop - begin)

@@ -153,36 +153,41 @@ class Scheduler(LRScheduler):
         """
         ahead = self._due()
         if epoch is not None:
-            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
-        elif self._step_count == 1 and self.per == "epoch" and not _has_stepped(self.optimizer):
-            warnings.warn(
-                "Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first value of "
-                "the schedule is skipped. Call them in the opposite order.",
-                UserWarning,
-                stacklevel=2,
-            )
-        if epoch is None and not ahead:
-            return
-        if epoch is None and not self._warned and self._edited():
-            self._warned = (
-                True  # the rates in the text differ each time, so that Python would not see the repeat
-            )
-            warnings.warn(
-                f"lr is {[float(lr) for lr in self._group_lrs()]}, {type(self).__name__} had set "
-                f"{[float(lr) for lr in self._last_lr]}: the edit is lost, because lr is a function of the step. Build "
-                "the scheduler with the lr you want; for two schedules at once multiply their curves.",
-                UserWarning,
-                stacklevel=2,
-            )
-        self._step_count += ahead or 1
-        self._update_lr(self.last_epoch + ahead if epoch is None else epoch)
-        if not self._ended and self.last_epoch > self._last:
+            self._go_to(epoch)
+        elif ahead:
+            self._warn_of_order_and_edits()
+            self._step_count += ahead
+            self._update_lr(self.last_epoch + ahead)
+        if self.last_epoch > self._last and not self._ended:
             self._ended = True
             warnings.warn(
                 f"step {self.last_epoch} is past the end of the schedule, {self._last:g}: {self._after}. If the run is longer, "
                 "or step() is called for each batch of a schedule in epochs, build it with the number of steps there are.",
                 UserWarning,
                 stacklevel=2,
+            )
+
+    def _go_to(self, epoch: int) -> None:
+        warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=3)
+        self._step_count += 1
+        self._update_lr(epoch)
+
+    def _warn_of_order_and_edits(self) -> None:
+        if self._step_count == 1 and self.per == "epoch" and not _has_stepped(self.optimizer):
+            warnings.warn(
+                "Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first value of "
+                "the schedule is skipped. Call them in the opposite order.",
+                UserWarning,
+                stacklevel=3,
+            )
+        if not self._warned and self._edited():
+            self._warned = True  # the rates in the text differ each time: Python would not see the repeat
+            warnings.warn(
+                f"lr is {[float(lr) for lr in self._group_lrs()]}, {type(self).__name__} had set "
+                f"{[float(lr) for lr in self._last_lr]}: the edit is lost, because lr is a function of the step. Build "
+                "the scheduler with the lr you want; for two schedules at once multiply their curves.",
+                UserWarning,
+                stacklevel=3,
             )
 
     def set(self, step: int) -> None:

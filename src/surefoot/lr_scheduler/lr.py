@@ -386,6 +386,8 @@ class CosineAnnealingLR(Named):
 class CosineAnnealingWarmRestarts(Named):
     """``lr`` follows a cosine down to ``eta_min``, starts again, and takes ``T_mult`` times as long each time.
 
+    ``step(epoch)`` goes to a step, which may be fractional, as in ``epoch + batch / batches``.
+
     Args:
         optimizer: Any torch optimizer.
         T_0: Steps of the first cosine, positive.
@@ -434,13 +436,11 @@ class CosineAnnealingWarmRestarts(Named):
         """Steps from the last restart to the next."""
         return self._first().place(self._position())[2]  # type: ignore[no-any-return]
 
-    def step(self, epoch: float | None = None) -> None:
-        """Go on by one step, or to ``epoch``, which may be fractional, as in ``epoch + batch / batches``."""
-        if epoch is None:
-            return super().step()
+    def _go_to(self, epoch: float) -> None:
         checks.not_negative("epoch", epoch)
         self._fraction = epoch - math.floor(epoch)
-        return self._update_lr(math.floor(epoch))
+        self._step_count += 1
+        self._update_lr(math.floor(epoch))
 
     def _position(self) -> float:
         return self.last_epoch + self._fraction
