@@ -27,9 +27,7 @@ IN_PASSING = [
 
 _noise = random.Random(0)
 # What plateaus watch: a noisy fall that levels off around 0, so that it has negative values, and some NaN.
-METRICS = [
-    math.nan if n % 97 == 13 else math.exp(-n / 40) + 0.02 * _noise.gauss(0, 1) for n in range(STEPS + 1)
-]
+METRICS = [math.nan if n % 97 == 13 else math.exp(-n / 40) + 0.02 * _noise.gauss(0, 1) for n in range(501)]
 
 
 def warmup(step: float) -> float:

@@ -17,6 +17,7 @@ from lr_scheduler.schedules import (
     IN_PASSING,
     SCHEDULES,
     SEQUENCES,
+    STEPS,
     assert_equal_torchs,
     make,
     make_optimizer,
@@ -73,8 +74,11 @@ def resumed(build, optimizer, states, order):
 @LIBRARIES
 @over(SCHEDULES)
 def test_values_equal_torchs(schedule, library):
-    ours_run = whole_run(schedule, ours, library)
-    assert_equal_torchs(ours_run, whole_run(schedule, torchs, torch.optim), schedule.ulps)
+    steps = (
+        500 if schedule.steps == STEPS else schedule.steps
+    )  # torch's one cycle raises an error after its end
+    expected = run(make(schedule, torchs, torch.optim), steps)
+    assert_equal_torchs(run(make(schedule, ours, library), steps), expected, schedule.ulps)
 
 
 @over(SCHEDULES)

@@ -329,7 +329,7 @@ class Restarts(Curve):
     def value(self, step: float, base: float = 1.0) -> float:
         cycle, position, length = self.place(step)
         way = length - self.resolution
-        share = min(position / way, 1.0) if way > 0 else 0.0
+        share = position / way if position < way else float(way > 0)
         if self.eta_min == 0:
             return base * _wave(self.end + (1 - self.end) * self.decay**cycle, self.end, share)
         low = base * self.end + self.eta_min
@@ -391,7 +391,8 @@ class OneCycle(_Factor):
         _one_of("anneal_strategy", self.anneal_strategy, "cos", "linear")
 
     def value(self, step: float, base: float = 1.0) -> float:
-        step = min(step, self.total_steps - 1)
+        if step > self.total_steps - 1:
+            step = self.total_steps - 1
         for begin, stop, low, high in self._phases:
             if step <= stop:
                 share = (step - begin) / (stop - begin)

@@ -394,6 +394,7 @@ class Scheduler(LRScheduler):
                 f"the saved scheduler had {len(state_dict['base_lrs'])} groups, this optimizer has "
                 f"{len(self.optimizer.param_groups)}: build it with the same groups"
             )
+        self._compare(state_dict)
         self.bases = {"lr": [float(lr) for lr in state_dict["base_lrs"]]}
         for name, column in state_dict.get("bases", {}).items():
             self.bases[name] = [math.nan if base is None else float(base) for base in column]
@@ -403,7 +404,6 @@ class Scheduler(LRScheduler):
         self._seen = _steps_of(self.optimizer)
         if self.plateau is not None and "plateau" in state_dict:
             self.plateau.load_state_dict(state_dict["plateau"])
-        self._compare(state_dict)
         if self.last_epoch >= 0:  # not begun: it waits in torch's SequentialLR, and lr is another's
             self._write()
 
@@ -420,14 +420,19 @@ class Scheduler(LRScheduler):
                 )
         for name, saved in state_dict.get("curves", {}).items():
             mine = _described(self.curves[name]) if name in self.curves else None
-            if saved is None or mine is None or saved == mine or self.last_epoch < 0:
+            step = state_dict["last_epoch"]
+            if saved is None or mine is None or saved == mine or step < 0:
                 continue
             pairs = zip(*(made if isinstance(made, list) else [made] for made in (saved, mine)), strict=False)
             was, now = next((pair for pair in pairs if pair[0] != pair[1]), (saved, mine))
-            base = self.bases.get(name, [1.0])[0]
-            before, after = (Curve.from_json(made).value(self.last_epoch, base) for made in (was, now))
+            base = (state_dict["base_lrs"] if name == "lr" else state_dict.get("bases", {}).get(name, [1.0]))[
+                0
+            ]
+            before, after = (
+                Curve.from_json(made).value(step, 1.0 if base is None else base) for made in (was, now)
+            )
             warnings.warn(
-                f"the saved schedule of {name} was another: at step {self.last_epoch} it was {before:.6g} and is {after:.6g} "
+                f"the saved schedule of {name} was another: at step {step} it was {before:.6g} and is {after:.6g} "
                 f"now (saved: {_short(was)}, now: {_short(now)}). If the run was made longer on purpose all is well.",
                 UserWarning,
                 stacklevel=3,
@@ -464,6 +469,9 @@ def _jobs(driven: list[_Driven]) -> list[_Job]:
     jobs: dict[tuple[str, int, float], _Job] = {}
     for group, name, curve, base in driven:
         asked, factor = (1.0, base) if curve.relative else (base, 1.0)
+        while isinstance(curve, Fixed):
+            asked = curve.base
+            curve = curve.curve
         job = jobs.setdefault((name, id(curve), asked), _Job(name, curve, asked, []))
         job.targets.append((group, *locate(group, name), factor))
     return list(jobs.values())

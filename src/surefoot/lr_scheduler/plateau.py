@@ -82,7 +82,7 @@ class _Watch:
 
     def _is_better(self, current: float, best: float) -> bool:
         sign = 1.0 if self.mode == "min" else -1.0
-        if self.threshold_mode == "abs" or math.isinf(best):
+        if self.threshold_mode == "abs" or (math.isinf(best) and self.compat is None):
             return bool(sign * current < sign * best - self.threshold)
         threshold = self.threshold if best >= 0 or self.compat == "torch" else -self.threshold
         return bool(sign * current < sign * best * (1 - sign * threshold))
