@@ -237,7 +237,7 @@ def test_a_group_added_under_values_for_each_group_is_an_error():
     scheduler = ours.OneCycleLR(optimizer, max_lr=[0.5, 0.1], total_steps=20, cycle_momentum=False)
     optimizer.step()
     add_group(optimizer, lr=7.0)
-    message = "OneCycleLR has lr for 2 groups, but the optimizer has 3 now: build the scheduler again"
+    message = "lr has curves for 2 groups, but the optimizer has 3 now: build the scheduler again"
     with pytest.raises(RuntimeError, match=message):
         scheduler.step()
 
@@ -321,11 +321,11 @@ def test_a_step_of_a_long_run_is_the_curve_at_that_step():
         ({"lr": "cosine"}, TypeError, "lr='cosine' is a str: pass a curve, or one for each group"),
         ({"lr": [CosineWave(5), 0.1]}, TypeError, "lr=0.1 is a float: pass a curve, or one for each group"),
         ({"lr": CosineWave(5), "momentum": 0.9}, TypeError, "momentum=0.9 is a float: pass a curve"),
-        ({"lr": [CosineWave(5)]}, RuntimeError, "Scheduler has lr for 1 groups, but the optimizer has 2"),
+        ({"lr": [CosineWave(5)]}, RuntimeError, "lr has curves for 1 groups, but the optimizer has 2"),
         (
             {"lr": CosineWave(5), "momentum": [CosineWave(5)] * 3},
             RuntimeError,
-            "Scheduler has momentum for 3 groups, but the optimizer has 2",
+            "momentum has curves for 3 groups, but the optimizer has 2",
         ),
     ],
 )

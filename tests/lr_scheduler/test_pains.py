@@ -579,7 +579,7 @@ def test_34_momentum_is_cycled_where_the_optimizer_has_it(name):
         ({"groups": {"top": 0.1}}, TypeError, "groups['top']=0.1: pass a curve, or a dict of curves"),
         ({"groups": {"top": {"lr": 0.1}}}, TypeError, "groups['top']['lr']=0.1 is a float: pass a curve"),
         ({"groups": {"top": {"speed": linear(5)}}}, ValueError, "SGD has no number 'speed' to schedule"),
-        ({"lr": [linear(5)]}, RuntimeError, "Scheduler has lr for 1 groups, but the optimizer has 2 now"),
+        ({"lr": [linear(5)]}, RuntimeError, "lr has curves for 1 groups, but the optimizer has 2 now"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_is_changed(settings, error, message):

@@ -4,56 +4,27 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from operator import is_
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
 from surefoot import checks, plots
-from surefoot.curves import Curve, Fixed
-from surefoot.lr_scheduler.hyperparameters import (
-    Group,
-    check_name,
-    group_names,
-    locate,
-    matches,
-    put,
-    read,
-)
+from surefoot.curves import Curve
+from surefoot.lr_scheduler.hyperparameters import group_names, plain, require_optimizer
+from surefoot.lr_scheduler.targets import Curves, Driven, Targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from surefoot.lr_scheduler.plateau import Plateau
 
-__all__ = ["Curves", "Scheduler", "curves_for", "per_group", "plain"]
-
-Curves: TypeAlias = Curve | Sequence[Curve]
-
+__all__ = ["Scheduler"]
 
 LENGTHS = ("T_0", "T_max", "_milestones", "milestones", "step_size", "total_iters", "total_steps")
 """What torch calls the settings that say how long a schedule is."""
-
-
-class _Driven(NamedTuple):
-    """One number of one group."""
-
-    group: Group
-    name: str
-    curve: Curve
-    base: float
-
-
-class _Job(NamedTuple):
-    """Numbers that one evaluation of a curve serves: each is a base times its value."""
-
-    name: str
-    curve: Curve
-    base: float
-    targets: list[tuple[Group, str, int | None, float]]
 
 
 class Scheduler(LRScheduler):
@@ -115,31 +86,29 @@ class Scheduler(LRScheduler):
         plateau: Plateau | None = None,
         **curves: Curves,
     ) -> None:
-        _require_optimizer(optimizer)
+        require_optimizer(optimizer)
         if per not in ("update", "epoch"):
             raise ValueError(f"per={per!r} must be 'update' or 'epoch'")
         self.optimizer, self.per, self.plateau = optimizer, per, plateau
         given = {"lr": lr, "momentum": momentum, **_pair("betas", betas), **curves}
         self.curves: dict[str, Curves] = {name: curve for name, curve in given.items() if curve is not None}
-        self._patterns = {pattern: _of_group(pattern, curve) for pattern, curve in (groups or {}).items()}
-        self._check()
-        self.bases: dict[str, list[float]] = {}
-        self._groups: list[Group] = []
-        self._driven: list[_Driven] = []
-        self._jobs: list[_Job] = []
+        self._targets = Targets(optimizer, self.curves, groups or {})
         self.last_epoch = last_epoch
         _watch_steps(optimizer)
         self._seen = _steps_of(optimizer)
+        self._rows: list[Driven] = []  # for which the end was looked for
         self._initial_step()
 
     @property  # type: ignore[override]
     def base_lrs(self) -> list[float]:
         """The ``lr`` that each group was built with."""
-        return self.bases["lr"]
+        self._targets.find()
+        return [bases["lr"] for bases in self._targets.bases]
 
     @base_lrs.setter
     def base_lrs(self, lrs: list[float]) -> None:
-        self.bases["lr"], self._groups = [float(lr) for lr in lrs], []
+        known = self._targets.bases
+        self._targets.start_from([{**bases, "lr": float(lr)} for bases, lr in zip(known, lrs, strict=True)])
 
     def _initial_step(self) -> None:
         self._step_count = 1
@@ -226,21 +195,18 @@ class Scheduler(LRScheduler):
         self._write()
 
     def _write(self) -> None:
-        self._rows()
-        at = self._position()
-        for name, curve, own_base, targets in self._jobs:
-            value = curve.value(at, own_base)
-            plateau = self.plateau if name == "lr" else None
-            for group, key, place, base in targets:
-                put(group, key, place, base * value if plateau is None else plateau.apply(base * value))
+        self._targets.write(self._position(), self.plateau)
         self._last_lr = self._group_lrs()
+        if self._rows is not self._targets.driven:
+            self._rows = self._targets.driven
+            self._last, self._after = self._end()
 
     def _position(self) -> float:
         return self.last_epoch
 
     def _end(self) -> tuple[float, str]:
         """The last step that a schedule of lr was made for, and what comes after, if that may be a surprise."""
-        for row in self._driven:
+        for row in self._rows:
             end = row.curve.length
             if row.name == "lr" and end < math.inf:
                 last = row.curve.value(end, row.base)
@@ -249,60 +215,13 @@ class Scheduler(LRScheduler):
                     return end, f"lr stays at {last:.3g}"
         return math.inf, ""
 
-    def _rows(self) -> list[_Driven]:
-        """Every number that is driven. Found anew when there are other groups."""
-        groups = self.optimizer.param_groups
-        if len(groups) == len(self._groups) and all(map(is_, groups, self._groups)):
-            return self._driven
-        before = {id(group): i for i, group in enumerate(self._groups)}
-        replaced = before and len(before) == len(groups) and not any(id(group) in before for group in groups)
-        driven: list[_Driven] = []
-        bases: dict[str, list[float]] = {"lr": []}
-        plans = self._plans()
-        for i, (group, plan) in enumerate(zip(groups, plans, strict=True)):
-            for name in dict.fromkeys(("lr", *plan)):
-                known = self.bases.get(name, [])
-                # The same group, or the one in its place: after load_state_dict all are other dicts.
-                place = before.get(id(group), i if replaced or not before else len(known))
-                curve = plan.get(name)
-                key = f"initial_{name}"
-                if place < len(known) and not math.isnan(known[place]):
-                    base = known[place]
-                elif name == "lr" or not isinstance(curve, Fixed):
-                    base = float(group.setdefault(key, plain(read(group, name))))
-                else:
-                    base = 1.0
-                column = bases.setdefault(name, [])
-                column += [math.nan] * (i - len(column)) + [base]  # NaN: not driven there
-                if curve is not None:
-                    driven.append(_Driven(group, name, curve, base))
-        self.bases = {
-            name: column + [math.nan] * (len(groups) - len(column)) for name, column in bases.items()
-        }
-        self._groups, self._driven, self._jobs = list(groups), driven, _jobs(driven)
-        self._last, self._after = self._end()
-        return driven
-
-    def _plans(self) -> list[dict[str, Curve]]:
-        """For each group the curve of each number."""
-        groups = self.optimizer.param_groups
-        columns = {name: self.group_curves(name) for name in self.curves}
-        plans = []
-        for i, (group, label) in enumerate(zip(groups, group_names(groups), strict=True)):
-            plan: dict[str, Curve] = {}
-            for pattern, own in self._patterns.items():
-                if matches(pattern, group, label):
-                    plan = {**own, **plan}
-            plans.append({**{name: column[i] for name, column in columns.items()}, **plan})
-        return plans
-
     def _group_lrs(self) -> list[float | Tensor]:
         lrs = [group["lr"] for group in self.optimizer.param_groups]
         return [lr if type(lr) is float else plain(lr) for lr in lrs]
 
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
-        lrs = [group["lr"] for group in self._groups]
+        lrs = [group["lr"] for group in self._targets.groups]
         if lrs == self._last_lr:
             return False
         pairs = zip(lrs, self._last_lr, strict=False)
@@ -314,24 +233,15 @@ class Scheduler(LRScheduler):
         Raises:
             RuntimeError: There is one for each group, and the optimizer has other groups now.
         """
-        curves, groups = self.curves[name], len(self.optimizer.param_groups)
-        if isinstance(curves, Curve):
-            return [curves] * groups
-        if len(curves) != groups:
-            raise RuntimeError(
-                f"{type(self).__name__} has {name} for {len(curves)} groups, but the optimizer has {groups} "
-                "now: build the scheduler again with a value for each group"
-            )
-        return list(curves)
+        return self._targets.column(name)
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at ``last_epoch``."""
         lrs: list[float | Tensor] = self._group_lrs()
-        for row in self._rows():
+        for row in self._targets.find():
             if row.name == "lr":
-                place = next(i for i, group in enumerate(self._groups) if group is row.group)
                 value = row.curve.value(self._position(), row.base)
-                lrs[place] = value if self.plateau is None else self.plateau.apply(value)
+                lrs[row.place] = value if self.plateau is None else self.plateau.apply(value)
         return lrs
 
     def values(self, steps: int) -> dict[str, dict[str, list[float]]]:
@@ -340,11 +250,10 @@ class Scheduler(LRScheduler):
         A plateau does not know the future, and is left out.
         """
         steps = checks.whole("steps", steps, 1)
-        rows, names = self._rows(), group_names(self._groups)
-        label = {id(group): name for group, name in zip(self._groups, names, strict=True)}
+        rows, names = self._targets.find(), group_names(self.optimizer.param_groups)
         found: dict[str, dict[str, list[float]]] = {}
         for row in rows:
-            found.setdefault(row.name, {})[label[id(row.group)]] = row.curve.values(steps, row.base)
+            found.setdefault(row.name, {})[names[row.place]] = row.curve.values(steps, row.base)
         return found
 
     def preview(self, steps: int) -> Figure:
@@ -367,12 +276,8 @@ class Scheduler(LRScheduler):
             "_last_lr": [float(lr) for lr in self._last_lr],
             "curves": {name: _described(curves) for name, curves in self.curves.items()},
         }
-        others = {
-            name: [None if math.isnan(b) else b for b in self.bases[name]]
-            for name in self.bases
-            if name != "lr"
-        }
-        if others:
+        others = [{name: base for name, base in own.items() if name != "lr"} for own in self._targets.bases]
+        if any(others):
             state["bases"] = others
         if self.plateau is not None:
             state["plateau"] = self.plateau.state_dict()
@@ -395,10 +300,9 @@ class Scheduler(LRScheduler):
                 f"{len(self.optimizer.param_groups)}: build it with the same groups"
             )
         self._compare(state_dict)
-        self.bases = {"lr": [float(lr) for lr in state_dict["base_lrs"]]}
-        for name, column in state_dict.get("bases", {}).items():
-            self.bases[name] = [math.nan if base is None else float(base) for base in column]
-        self._groups = []
+        bases = state_dict.get("bases", [{}] * len(state_dict["base_lrs"]))
+        lrs = state_dict["base_lrs"]
+        self._targets.start_from([{**own, "lr": float(lr)} for own, lr in zip(bases, lrs, strict=True)])
         self._step_count = state_dict["_step_count"]
         self.last_epoch = state_dict["last_epoch"]
         self._seen = _steps_of(self.optimizer)
@@ -418,101 +322,22 @@ class Scheduler(LRScheduler):
                     UserWarning,
                     stacklevel=3,
                 )
+        step, bases = state_dict["last_epoch"], state_dict["base_lrs"]
         for name, saved in state_dict.get("curves", {}).items():
-            mine = _described(self.curves[name]) if name in self.curves else None
-            step = state_dict["last_epoch"]
-            if saved is None or mine is None or saved == mine or step < 0:
-                continue
-            pairs = zip(*(made if isinstance(made, list) else [made] for made in (saved, mine)), strict=False)
-            was, now = next((pair for pair in pairs if pair[0] != pair[1]), (saved, mine))
-            base = (state_dict["base_lrs"] if name == "lr" else state_dict.get("bases", {}).get(name, [1.0]))[
-                0
-            ]
-            before, after = (
-                Curve.from_json(made).value(step, 1.0 if base is None else base) for made in (was, now)
-            )
-            warnings.warn(
-                f"the saved schedule of {name} was another: at step {step} it was {before:.6g} and is {after:.6g} "
-                f"now (saved: {_short(was)}, now: {_short(now)}). If the run was made longer on purpose all is well.",
-                UserWarning,
-                stacklevel=3,
-            )
-
-    def _check(self) -> None:
-        if not self.curves and not self._patterns:
-            raise ValueError(
-                "there is nothing to schedule: pass lr=curve, or a curve of another hyperparameter"
-            )
-        optimizer, groups = self.optimizer, self.optimizer.param_groups
-        for name, given in self.curves.items():
-            for curve in given if isinstance(given, list | tuple) else [given]:
-                if not isinstance(curve, Curve):
-                    raise TypeError(
-                        f"{name}={curve!r} is a {type(curve).__name__}: pass a curve, or one for each group"
-                    )
-            check_name(optimizer, name, groups)
-        labels = group_names(groups)
-        for pattern, own in self._patterns.items():
-            meant = [
-                group for group, label in zip(groups, labels, strict=True) if matches(pattern, group, label)
-            ]
-            if not meant:
-                raise ValueError(
-                    f"groups={pattern!r} means no group: they are {', '.join(labels)}; give a group a 'name', or "
-                    "build the optimizer with named parameters"
+            mine = _described(self.curves.get(name, []))
+            for was, now, base in zip(_list(saved, bases), _list(mine, bases), bases, strict=False):
+                if step < 0 or was is None or now is None or was == now:
+                    continue
+                before, after = (
+                    Curve.from_json(made).value(step, base if name == "lr" else 1.0) for made in (was, now)
                 )
-            for name in own:
-                check_name(optimizer, name, meant)
-
-
-def _jobs(driven: list[_Driven]) -> list[_Job]:
-    jobs: dict[tuple[str, int, float], _Job] = {}
-    for group, name, curve, base in driven:
-        asked, factor = (1.0, base) if curve.relative else (base, 1.0)
-        while isinstance(curve, Fixed):
-            asked = curve.base
-            curve = curve.curve
-        job = jobs.setdefault((name, id(curve), asked), _Job(name, curve, asked, []))
-        job.targets.append((group, *locate(group, name), factor))
-    return list(jobs.values())
-
-
-def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[Any]:
-    """``value`` for each group: a list must have one for each, anything else is for all.
-
-    Raises:
-        ValueError: The list has another length.
-    """
-    _require_optimizer(optimizer)
-    groups = len(optimizer.param_groups)
-    if not isinstance(value, list | tuple):
-        return [value] * groups
-    if len(value) != groups:
-        raise ValueError(
-            f"{name} has {len(value)} values, the optimizer has {groups} groups: pass one value or {groups}"
-        )
-    return list(value)
-
-
-def curves_for(optimizer: torch.optim.Optimizer, build: Callable[..., Curve], **settings: Any) -> Curves:
-    """One curve of the settings; if any of them is a list, one for each group."""
-    _require_optimizer(optimizer)
-    if not any(isinstance(value, list | tuple) for value in settings.values()):
-        return build(**settings)
-    columns = [per_group(name, value, optimizer) for name, value in settings.items()]
-    return [build(**dict(zip(settings, row, strict=True))) for row in zip(*columns, strict=True)]
-
-
-def plain(value: Any) -> Any:
-    """A copy that later changes do not reach."""
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _require_optimizer(optimizer: object) -> None:
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(
-            f"optimizer is a {type(optimizer).__name__}: pass the optimizer whose lr is to be scheduled"
-        )
+                warnings.warn(
+                    f"the saved schedule of {name} was another: at step {step} it was {before:.6g} and is {after:.6g} "
+                    f"now (saved: {_short(was)}, now: {_short(now)}). If the run was made longer on purpose all is well.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+                break
 
 
 def _pair(name: str, curves: Any) -> dict[str, Any]:
@@ -523,20 +348,6 @@ def _pair(name: str, curves: Any) -> dict[str, Any]:
     return {f"{name}[{i}]": curve for i, curve in enumerate(curves)}
 
 
-def _of_group(pattern: str, curves: Any) -> dict[str, Curve]:
-    own = {"lr": curves} if isinstance(curves, Curve) else curves
-    if not isinstance(own, Mapping):
-        raise TypeError(
-            f"groups[{pattern!r}]={curves!r}: pass a curve, or a dict of curves by hyperparameter"
-        )
-    for name, curve in own.items():
-        if not isinstance(curve, Curve):
-            raise TypeError(
-                f"groups[{pattern!r}][{name!r}]={curve!r} is a {type(curve).__name__}: pass a curve"
-            )
-    return dict(own)
-
-
 def _described(curves: Curves) -> Any:
     """Curves as JSON; None where a function has no name."""
     if not isinstance(curves, Curve):
@@ -545,6 +356,10 @@ def _described(curves: Curves) -> Any:
         return curves.to_json()
     except ValueError:
         return None
+
+
+def _list(made: Any, groups: list[Any]) -> list[Any]:
+    return made if isinstance(made, list) else [made] * len(groups)
 
 
 def _short(made: dict[str, Any]) -> str:

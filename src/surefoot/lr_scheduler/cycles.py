@@ -10,9 +10,9 @@ import torch
 
 from surefoot import checks
 from surefoot.curves import Curve, Fixed, OneCycle, Triangular
-from surefoot.lr_scheduler.base import Curves, curves_for, per_group
-from surefoot.lr_scheduler.hyperparameters import has_momentum, set_hyperparameter
+from surefoot.lr_scheduler.hyperparameters import has_momentum, per_group, set_hyperparameter
 from surefoot.lr_scheduler.lr import Named, setting
+from surefoot.lr_scheduler.targets import Curves, curves_for
 
 __all__ = ["CyclicLR", "OneCycleLR"]
 

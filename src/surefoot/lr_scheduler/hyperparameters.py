@@ -96,6 +96,35 @@ def matches(pattern: str, group: Group, name: str) -> bool:
     )
 
 
+def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[Any]:
+    """``value`` for each group: a list must have one for each, anything else is for all.
+
+    Raises:
+        ValueError: The list has another length.
+    """
+    require_optimizer(optimizer)
+    groups = len(optimizer.param_groups)
+    if not isinstance(value, list | tuple):
+        return [value] * groups
+    if len(value) != groups:
+        raise ValueError(
+            f"{name} has {len(value)} values, the optimizer has {groups} groups: pass one value or {groups}"
+        )
+    return list(value)
+
+
+def plain(value: Any) -> Any:
+    """A copy that later changes do not reach."""
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def require_optimizer(optimizer: object) -> None:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer is a {type(optimizer).__name__}: pass the optimizer whose lr is to be scheduled"
+        )
+
+
 def _numeric(value: Any) -> bool:
     if isinstance(value, tuple):
         return bool(value) and all(map(_numeric, value))

@@ -25,7 +25,8 @@ from surefoot.curves import (
     Step,
     Then,
 )
-from surefoot.lr_scheduler.base import Curves, Scheduler, curves_for
+from surefoot.lr_scheduler.base import Scheduler
+from surefoot.lr_scheduler.targets import Curves, curves_for
 
 __all__ = [
     "ConstantLR",

@@ -10,8 +10,7 @@ import torch
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING
 
 from surefoot import checks
-from surefoot.lr_scheduler.base import per_group, plain
-from surefoot.lr_scheduler.hyperparameters import set_hyperparameter
+from surefoot.lr_scheduler.hyperparameters import per_group, plain, set_hyperparameter
 
 __all__ = ["Plateau", "ReduceLROnPlateau"]
 

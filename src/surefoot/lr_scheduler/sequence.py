@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ class _Composed(Scheduler):
     _schedulers: list[Scheduler]
 
     def _compose(self, optimizer: torch.optim.Optimizer, last_epoch: int, join: Callable[..., Curve]) -> None:
-        plans = [part._plans() for part in self._schedulers]
+        plans = [part._targets.plans() for part in self._schedulers]
         names = dict.fromkeys(name for groups in plans for plan in groups for name in plan)
         curves: dict[str, Any] = {}
         for name in names:
@@ -37,11 +36,10 @@ class _Composed(Scheduler):
         )
 
     def _of_one_base(self, name: str, group: int, curves: list[Curve]) -> list[Curve]:
-        bases = [part.bases.get(name, [math.nan] * (group + 1))[group] for part in self._schedulers]
-        known = {base for base in bases if not math.isnan(base)}
-        if len(known) <= 1:
+        bases = [part._targets.bases[group].get(name) for part in self._schedulers]
+        if len({base for base in bases if base is not None}) <= 1:
             return curves
-        return [c if math.isnan(base) else c.fixed(base) for c, base in zip(curves, bases, strict=True)]
+        return [c if base is None else c.fixed(base) for c, base in zip(curves, bases, strict=True)]
 
     def _write(self) -> None:
         super()._write()
