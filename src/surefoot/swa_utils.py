@@ -1,7 +1,6 @@
-"""torch's stochastic weight averaging, re-exported: ``from surefoot.swa_utils import AveragedModel`` works."""
+"""Stochastic weight averaging: our SWALR, the rest re-exported from torch."""
 
 from torch.optim.swa_utils import (
-    SWALR,
     AveragedModel,
     get_ema_avg_fn,
     get_ema_multi_avg_fn,
@@ -9,6 +8,8 @@ from torch.optim.swa_utils import (
     get_swa_multi_avg_fn,
     update_bn,
 )
+
+from surefoot.lr_scheduler.swa import SWALR
 
 __all__ = [
     "SWALR",
