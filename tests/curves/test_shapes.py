@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surefoot.curves import (
+    Anneal,
     Constant,
     CosineWave,
     Cumulative,
@@ -54,6 +55,9 @@ POINTS = [
         {0: 9, 2: 7, 3: 5, 4: 3, 6: 1, 7: 1 + 4 - 2 * math.sqrt(3), 12: 9},
     ),
     (CosineWave(T_max=1, eta_min=3.0), 1.0, {0: 1, 1: 3, 2: 1}),
+    (Anneal(steps=6, to=1.0), 9.0, {0: 9, 2: 7, 3: 5, 4: 3, 6: 1, 7: 1, 1000: 1}),
+    (Anneal(steps=4, to=3.0, anneal_strategy="linear"), 1.0, {0: 1, 1: 1.5, 2: 2, 4: 3, 5: 3}),
+    (Anneal(steps=0, to=3.0), 1.0, {0: 3, 1: 3}),
     # Up in steps 0 to 4, down to step 16: halfway each is the mean, a third down a quarter.
     (
         OneCycle(total_steps=17, start=1.0, peak=9.0, end=0.0, pct_start=5 / 17),
@@ -166,6 +170,7 @@ curves = st.one_of(
     st.builds(Exponential, gamma=st.floats(-1, 1)),
     st.just(Function(halve_each)),
     st.builds(CosineWave, T_max=st.floats(0.5, 5000), eta_min=finite),
+    st.builds(Anneal, steps=st.floats(0, 500), to=finite, anneal_strategy=st.sampled_from(["cos", "linear"])),
     one_cycles,
     triangulars,
 )
@@ -358,6 +363,15 @@ triangle = {"low": 0.1, "high": 1.0, "up": 4, "down": 4}
         (CosineWave, {"T_max": -5}, ValueError, "T_max=-5 must be greater than 0"),
         (CosineWave, {"T_max": inf}, ValueError, "T_max=inf must be greater than 0 and finite"),
         (CosineWave, {"T_max": 5, "eta_min": nan}, ValueError, "eta_min=nan must be finite"),
+        (Anneal, {"steps": -1, "to": 0.1}, ValueError, "steps=-1 must be at least 0 and finite"),
+        (Anneal, {"steps": 5, "to": nan}, ValueError, "to=nan must be finite"),
+        (Anneal, {"steps": 5, "to": "0.1"}, TypeError, "to='0.1' is a str: pass a number"),
+        (
+            Anneal,
+            {"steps": 5, "to": 1, "anneal_strategy": "exp"},
+            ValueError,
+            "anneal_strategy='exp' must be",
+        ),
         (OneCycle, {**cycle, "total_steps": 0}, ValueError, "total_steps=0 must be greater than 0"),
         (OneCycle, {**cycle, "total_steps": -1}, ValueError, "total_steps=-1 must be greater than 0"),
         (OneCycle, {**cycle, "total_steps": 10.0}, ValueError, "total_steps=10.0 must be an integer"),

@@ -25,6 +25,9 @@ IN_PASSING = [
     pytest.mark.filterwarnings("ignore:max_lr=.* is the peak of all groups"),
 ]
 
+# Where a scheduler is that is not with the others.
+HOMES = {(ours, "SWALR"): surefoot.swa_utils, (torchs, "SWALR"): torch.optim.swa_utils}
+
 _noise = random.Random(0)
 # What plateaus watch: a noisy fall that levels off around 0, so that it has negative values, and some NaN.
 METRICS = [math.nan if n % 97 == 13 else math.exp(-n / 40) + 0.02 * _noise.gauss(0, 1) for n in range(501)]
@@ -79,7 +82,9 @@ class Schedule:
     def build(self, schedulers: ModuleType, optimizer: torch.optim.Optimizer, **settings: Any) -> Any:
         if schedulers is ours and self.name == "ReduceLROnPlateau":
             settings["compat"] = "torch"  # the metrics become negative
-        return getattr(schedulers, self.name)(optimizer, **self.settings, **settings)
+        return getattr(HOMES.get((schedulers, self.name), schedulers), self.name)(
+            optimizer, **self.settings, **settings
+        )
 
 
 def rows() -> Iterator[Schedule]:
@@ -160,6 +165,19 @@ def rows() -> Iterator[Schedule]:
     ):
         yield Schedule("CosineAnnealingWarmRestarts", settings)
 
+    for settings in (
+        {"swa_lr": 0.05},
+        {"swa_lr": [0.05, 0.5], "anneal_epochs": 40, "anneal_strategy": "linear"},
+        {"swa_lr": 0.0, "anneal_epochs": 7},
+        {"swa_lr": 1e-4, "anneal_epochs": 300},
+        {"swa_lr": 1e-4, "anneal_epochs": 300, "anneal_strategy": "linear"},
+        {"swa_lr": 0.05, "anneal_epochs": 1},
+        {"swa_lr": 0.05, "anneal_epochs": 0},
+        {"swa_lr": [0.05, 0.0], "anneal_epochs": 1000},
+    ):
+        yield Schedule("SWALR", settings)
+    yield Schedule("SWALR", {"swa_lr": 0.05, "anneal_epochs": 20}, "AdamW")
+
     for optimizer in ("SGD", "AdamW"):
         for settings in (
             {"max_lr": 0.5},
@@ -234,6 +252,8 @@ def cyclic(optimizer: str = "SGD", **settings: Any) -> Schedule:
 
 SCHEDULES = list(rows())
 CURVED = [schedule for schedule in SCHEDULES if schedule.name != "ReduceLROnPlateau"]
+# SWALR goes on from the lr that its first step finds; these start from the one the optimizer was built with.
+FROM_START = [schedule for schedule in CURVED if schedule.name != "SWALR"]
 
 # Schedulers for torch's SequentialLR and the steps at which the next one takes over.
 SEQUENCES = [

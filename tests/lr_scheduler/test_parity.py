@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lr_scheduler.schedules import (
     CURVED,
+    FROM_START,
     IN_PASSING,
     SCHEDULES,
     SEQUENCES,
@@ -224,8 +225,15 @@ def test_last_epoch_starts_where_it_says(schedule):
 
 
 # At a multiple of step_size torch's StepLR drops once more when it is built (10 is one of these), and its warm
-# restarts take the epoch for a place in the first cosine (https://github.com/pytorch/pytorch/issues/47560).
-@over([s for s in CURVED if 10 % s.settings.get("step_size", 11) and s.name != "CosineAnnealingWarmRestarts"])
+# restarts take the epoch for a place in the first cosine (https://github.com/pytorch/pytorch/issues/47560). Its SWALR
+# begins anew from where it is.
+@over(
+    [
+        s
+        for s in FROM_START
+        if 10 % s.settings.get("step_size", 11) and s.name != "CosineAnnealingWarmRestarts"
+    ]
+)
 def test_last_epoch_equals_torchs_after_loading_the_optimizer(schedule):
     step = min(10, schedule.steps)
     before = make(schedule, torchs, torch.optim)
@@ -240,8 +248,8 @@ def test_last_epoch_equals_torchs_after_loading_the_optimizer(schedule):
     assert_equal_torchs(ours_again, theirs_again, schedule.ulps)
 
 
-# torch's MultiplicativeLR goes on from where it is; its warm restarts take an epoch as a matter of course.
-@over([s for s in CURVED if s.name not in ("MultiplicativeLR", "CosineAnnealingWarmRestarts")])
+# torch's MultiplicativeLR and SWALR go on from where they are; its warm restarts take an epoch as a matter of course.
+@over([s for s in FROM_START if s.name not in ("MultiplicativeLR", "CosineAnnealingWarmRestarts")])
 def test_step_to_an_epoch_warns_and_goes_there(schedule):
     expected = whole_run(schedule, ours, surefoot)
     theirs, mine = make(schedule, torchs, torch.optim), make(schedule)

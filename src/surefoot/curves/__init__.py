@@ -7,6 +7,7 @@ with. Steps count from 0 and may be fractional.
 
 from surefoot.curves.base import Curve, Fixed, Product, Stretch, Take, Then, name_of, register
 from surefoot.curves.shapes import (
+    Anneal,
     Constant,
     CosineWave,
     Cumulative,
@@ -41,6 +42,7 @@ from surefoot.curves.vocabulary import (
 )
 
 __all__ = [
+    "Anneal",
     "Constant",
     "CosineWave",
     "Cumulative",

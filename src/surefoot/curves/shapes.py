@@ -15,6 +15,7 @@ from surefoot import checks
 from surefoot.curves.base import Curve
 
 __all__ = [
+    "Anneal",
     "Constant",
     "CosineWave",
     "Cumulative",
@@ -108,6 +109,39 @@ class Ramp(_Factor):
     @property
     def length(self) -> float:
         return self.steps
+
+
+@dataclass(frozen=True)
+class Anneal(Curve):
+    """From ``base`` to a value of its own, which does not depend on ``base``, and then it holds.
+
+    Attributes:
+        steps: How long it takes, at least 0. At step ``steps`` it is there.
+        to: The value.
+        anneal_strategy: ``"cos"`` or ``"linear"``.
+    """
+
+    steps: float
+    to: float
+    anneal_strategy: Literal["cos", "linear"] = "cos"
+
+    def __post_init__(self) -> None:
+        checks.not_negative("steps", self.steps)
+        checks.finite("to", self.to)
+        _one_of("anneal_strategy", self.anneal_strategy, "cos", "linear")
+
+    def value(self, step: float, base: float = 1.0) -> float:
+        if step >= self.steps:
+            return self.to
+        return (_wave if self.anneal_strategy == "cos" else _line)(base, self.to, step / self.steps)
+
+    @property
+    def length(self) -> float:
+        return self.steps
+
+    @property
+    def relative(self) -> bool:
+        return self.to == 0
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class Scheduler(LRScheduler):
         _watch_steps(optimizer)
         self._seen = _steps_of(optimizer)
         self._rows: list[Driven] = []  # for which the end was looked for
+        self._last, self._after = math.inf, ""
         self._initial_step()
 
     @property  # type: ignore[override]
@@ -201,6 +202,9 @@ class Scheduler(LRScheduler):
             self._rows = self._targets.driven
             self._last, self._after = self._end()
 
+    def _driven(self) -> list[Driven]:
+        return self._targets.find()
+
     def _position(self) -> float:
         return self.last_epoch
 
@@ -238,7 +242,7 @@ class Scheduler(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at ``last_epoch``."""
         lrs: list[float | Tensor] = self._group_lrs()
-        for row in self._targets.find():
+        for row in self._driven():
             if row.name == "lr":
                 value = row.curve.value(self._position(), row.base)
                 lrs[row.place] = value if self.plateau is None else self.plateau.apply(value)
@@ -250,7 +254,7 @@ class Scheduler(LRScheduler):
         A plateau does not know the future, and is left out.
         """
         steps = checks.whole("steps", steps, 1)
-        rows, names = self._targets.find(), group_names(self.optimizer.param_groups)
+        rows, names = self._driven(), group_names(self.optimizer.param_groups)
         found: dict[str, dict[str, list[float]]] = {}
         for row in rows:
             found.setdefault(row.name, {})[names[row.place]] = row.curve.values(steps, row.base)
