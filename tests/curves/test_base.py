@@ -89,6 +89,7 @@ steps = st.integers(0, 1500)
         (linear(0.5) >> constant(), [1, 1, 1]),
         (linear(2).take(1) >> linear(2), [1, 1, 0.5, 0, 0]),
         (0.5 * linear(2) >> constant(factor=2), [0.5, 0.25, 2, 2]),
+        (0.5 * constant(2) >> linear(1), [0.5, 0.5, 1, 0]),
         (linear(2) * 2 * linear(4), [2, 0.75, 0, 0, 0]),
         (linear(2).stretch(4), [1, 0.75, 0.5, 0.25, 0, 0]),
         (linear(4).stretch(2) >> constant(), [1, 0.5, 1, 1]),
@@ -207,8 +208,8 @@ def test_a_product_with_one_that_names_its_own_values():
 def test_an_example_of_every_word_is_drawn():
     pytest.importorskip("matplotlib")
     ax = (warmup(5) >> linear(10)).plot()
-    assert list(ax.lines[0].get_ydata()) == (warmup(5) >> linear(10)).values(17)
-    assert exponential(0.9).plot(steps=4, base=2.0).lines[0].get_ydata()[1] == 1.8
+    assert list(ax.lines[-1].get_ydata()) == (warmup(5) >> linear(10)).values(17)
+    assert exponential(0.9).plot(steps=4, base=2.0).lines[-1].get_ydata()[1] == 1.8
     picture = linear(10)._repr_png_()
     assert picture is not None
     assert picture.startswith(b"\x89PNG")

@@ -27,6 +27,7 @@ from surefoot.curves import (
     Step,
     Table,
     Triangular,
+    parse,
 )
 
 EPS = 2.0**-52
@@ -436,3 +437,43 @@ def test_a_function_that_returns_no_number(returned):
     for curve in (Function(factor), Triangular(**triangle, scale=factor, scale_mode="iterations")):
         with pytest.raises(ValueError, match=re.escape(f"factor(3) returned {returned!r}: return a finite")):
             curve.value(3)
+
+
+@pytest.mark.parametrize(
+    ("text", "joins"),
+    [
+        ("cosine(5)", ()),
+        ("warmup(5) >> cosine(10)", (5,)),
+        ("warmup(5) >> constant(0) >> linear(10)", (5, 5)),
+        ("(warmup(5) >> linear(5)).take(20) >> linear(1)", (5, 20)),
+        ("(warmup(5) >> linear(5)).take(4)", ()),
+        ("(warmup(5) >> linear(5)).stretch(100)", (50,)),
+        ("(warmup(5) >> linear(5)).fixed(3)", (5,)),
+        ("(warmup(5) >> linear(5)) * (warmup(7) >> linear(5)) * 2", (5, 7)),
+        ("wsd(100, 10, 20)", (10, 80)),
+    ],
+)
+def test_where_the_parts_of_a_curve_meet(text, joins):
+    assert parse(text).joins == joins
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "shown"),
+    [
+        ("linear(100)", None, range(106)),
+        ("linear(100)", 7, range(7)),
+        ("constant(0)", None, range(1)),
+        ("exponential(0.5)", None, range(1000)),
+        ("warmup(2000) >> constant()", None, range(4000)),
+        ("constant(1e300) >> constant()", None, range(1000)),
+        ("linear(100)", 10**9, range(0, 10**9, 10**4)),
+    ],
+)
+def test_a_picture_shows_all_parts(text, steps, shown):
+    assert parse(text).shown(steps) == shown
+
+
+def test_a_picture_of_no_steps_is_refused():
+    for steps in (0, 2**60):
+        with pytest.raises(ValueError, match=f"steps={steps} must be at"):
+            parse("linear(100)").shown(steps)

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surefoot import checks, plots
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["Curve", "Fixed", "Product", "Stretch", "Take", "Then", "name_of", "register"]
+
+MOST_POINTS = 100_000
+"""A picture is some thousand points wide."""
+
+LAST_STEP = 2**50
+"""A curve that is longer never ends."""
 
 _functions: dict[str, Callable[[float], float]] = {}
 
@@ -74,6 +81,17 @@ class Curve(ABC):
         return math.inf
 
     @property
+    def joins(self) -> tuple[float, ...]:
+        """Where one part of a sequence ends and the next begins, in steps.
+
+        Example:
+            >>> from surefoot.curves import constant, linear, warmup
+            >>> (warmup(5) >> constant(20) >> linear(10)).joins
+            (5, 25)
+        """
+        return ()
+
+    @property
     def relative(self) -> bool:
         """Whether its value is known to be ``base`` times a factor that does not depend on ``base``."""
         return False
@@ -121,21 +139,46 @@ class Curve(ABC):
         """
         return Fixed(self, base)
 
-    def plot(self, steps: int | None = None, base: float = 1.0, *, ax: Axes | None = None) -> Axes:
+    def shown(self, steps: int | None = None) -> range:
+        """The steps of a picture, from 0: all of them, or every so many where more could not be told apart.
+
+        Args:
+            steps: How many; by default the curve's length and a twentieth more. If it never ends, 1000, or twice as
+                many as to where its last part begins.
+
+        Example:
+            >>> from surefoot.curves import linear
+            >>> linear(100).shown()
+            range(0, 106)
+        """
+        if steps is None and self.length < LAST_STEP:
+            steps = math.ceil(1.05 * self.length) + 1
+        elif steps is None:
+            steps = math.ceil(max([1000, *(2 * join for join in self.joins if join < LAST_STEP)]))
+        steps = checks.whole("steps", steps, 1)
+        if steps > 2 * LAST_STEP:
+            raise ValueError(f"steps={steps} must be at most {2 * LAST_STEP}: beyond, a float is no step")
+        return range(0, steps, math.ceil(steps / MOST_POINTS))
+
+    def plot(
+        self, steps: int | None = None, base: float = 1.0, *, title: str = "", ax: Axes | None = None
+    ) -> Axes:
         """Draw it on matplotlib axes.
 
         Args:
-            steps: How many; by default the curve's length and a twentieth more, or 1000.
+            steps: How many; by default as many as show all parts, and a little more.
             base: What it is drawn for.
+            title: Above it.
             ax: Draw here instead of in a new figure.
         """
-        if steps is None:
-            steps = 1000 if math.isinf(self.length) else math.ceil(1.05 * self.length) + 1
-        return plots.curve(self.values(checks.whole("steps", steps, 1), base), ax=ax)
+        shown = self.shown(steps)
+        values = [self.value(step, base) for step in shown]
+        label = f"Value for a base of {base:g}"
+        return plots.curve(shown, values, label=label, title=title, joins=self.joins, ax=ax)
 
     def _repr_png_(self) -> bytes | None:
         """The picture that a notebook shows; none where matplotlib is not installed."""
-        return plots.png(self.plot) if plots.available() else None
+        return plots.image(self.plot) if plots.available() else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that :meth:`from_json` reads.
@@ -217,6 +260,14 @@ class Then(Curve):
         return sum(curve.length for curve in self.curves)
 
     @property
+    def joins(self) -> tuple[float, ...]:
+        starts = [0.0, *accumulate(curve.length for curve in self.curves[:-1])]
+        inner = [
+            start + join for start, curve in zip(starts, self.curves, strict=True) for join in curve.joins
+        ]
+        return tuple(sorted([*starts[1:], *inner]))
+
+    @property
     def relative(self) -> bool:
         return all(curve.relative for curve in self.curves)
 
@@ -248,8 +299,13 @@ class Product(Curve):
 
     @property
     def length(self) -> float:
-        changing = [curve.length for curve in self.curves if type(curve).__name__ != "Constant"]
-        return max(changing, default=math.inf)
+        numbers = Curve._kinds["Constant"]  # a number, as in 0.5 * curve, ends nothing
+        lengths = [c.length for c in self.curves if not (isinstance(c, numbers) and math.isinf(c.length))]
+        return max(lengths, default=math.inf)
+
+    @property
+    def joins(self) -> tuple[float, ...]:
+        return tuple(sorted({join for curve in self.curves for join in curve.joins}))
 
     @property
     def relative(self) -> bool:
@@ -287,6 +343,10 @@ class Take(_Changed):
     def length(self) -> float:
         return self.steps
 
+    @property
+    def joins(self) -> tuple[float, ...]:
+        return tuple(join for join in self.curve.joins if join < self.steps)
+
 
 @dataclass(frozen=True)
 class Stretch(_Changed):
@@ -314,6 +374,10 @@ class Stretch(_Changed):
     def length(self) -> float:
         return self.total
 
+    @property
+    def joins(self) -> tuple[float, ...]:
+        return tuple(join * (self.total / self.curve.length) for join in self.curve.joins)
+
 
 @dataclass(frozen=True)
 class Fixed(_Changed):
@@ -336,6 +400,10 @@ class Fixed(_Changed):
     @property
     def length(self) -> float:
         return self.curve.length
+
+    @property
+    def joins(self) -> tuple[float, ...]:
+        return self.curve.joins
 
     @property
     def relative(self) -> bool:

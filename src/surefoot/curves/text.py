@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from surefoot.curves import vocabulary
@@ -69,9 +70,11 @@ class _Reader:
             case ast.List() | ast.Tuple():
                 return [self.read(item) for item in node.elts]
             case ast.UnaryOp(op=ast.USub()):
-                return self._run(node, operator.neg, [node.operand])
+                return self._run(node, operator.neg, [node.operand], kinds=(int, float))
             case ast.BinOp() if type(node.op) in OPERATORS:
-                return self._run(node, OPERATORS[type(node.op)], [node.left, node.right])
+                return self._run(
+                    node, OPERATORS[type(node.op)], [node.left, node.right], kinds=(Curve, int, float)
+                )
             case ast.Call():
                 return self._run(node, self._function(node.func), node.args, node.keywords)
             case ast.Name():
@@ -95,11 +98,15 @@ class _Reader:
         node: ast.expr,
         function: Any,
         operands: list[ast.expr],
-        keywords: list[ast.keyword] | None = None,
+        keywords: Sequence[ast.keyword] = (),
+        kinds: tuple[type, ...] = (object,),
     ) -> Any:
         arguments = [self.read(operand) for operand in operands]
+        for operand, argument in zip(operands, arguments, strict=True):
+            if not isinstance(argument, kinds):  # such as a list, which * would make long
+                raise self._mistake(operand, f"{argument!r} is no number")
         named = {}
-        for keyword in keywords or ():
+        for keyword in keywords:
             if keyword.arg is None:
                 raise self._mistake(keyword.value, "settings are written one by one, as in to=0.1")
             named[keyword.arg] = self.read(keyword.value)
