@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from surefoot import plots
+from surefoot.curves import cosine, warmup
 
 
 def rendered(axes: Axes, x: str, y: str, lines: int) -> Axes:
@@ -30,7 +31,7 @@ def legend(axes: Axes) -> list[str]:
     inside, box = axes.figure.bbox, axes.get_legend().get_window_extent()
     assert inside.x0 <= box.x0 < box.x1 <= inside.x1
     assert inside.y0 <= box.y0 < box.y1 <= inside.y1
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+    return [text.get_text().replace("\n", "") for text in axes.get_legend().get_texts()]
 
 
 # The range test
@@ -140,6 +141,78 @@ def test_a_schedule_of_next_to_nothing(lrs: Any, lines: int) -> None:
         assert axes.lines[0].get_marker() == "o"
 
 
+# Curves, and what a scheduler will set
+
+
+def test_a_curve_says_what_it_is_and_where_its_parts_meet() -> None:
+    title = "warmup(2) >> " + " >> ".join(["linear(4)"] * 12)
+    axes = plots.curve(range(5), [1.0, 2.0, 3.0, 2.0, 1.0], label="lr", title=title, joins=[2, 6])
+    rendered(axes, "Step", "lr", lines=2)  # what begins at step 6 is not in the picture
+    assert list(axes.lines[0].get_xdata()) == [2, 2]
+    assert axes.lines[1].get_xydata().tolist() == [[0, 1], [1, 2], [2, 3], [3, 2], [4, 1]]
+    assert axes.get_title().replace("\n", " ") == title
+    inside, box = axes.figure.bbox, axes.title.get_window_extent()
+    assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+    assert box.y1 <= inside.y1
+
+
+def test_a_curve_draws_itself() -> None:
+    curve = warmup(100) >> cosine(900, to=0.1)
+    axes = rendered(curve.plot(base=0.5, title="$a$"), "Step", "Value for a base of 0.5", lines=2)
+    assert list(axes.lines[1].get_ydata()) == curve.values(1051, 0.5)
+    assert axes.get_title() == "$a$"
+    png = curve._repr_png_()
+    assert png is not None
+    assert png.startswith(b"\x89PNG")
+    assert plt.get_fignums() == [1]  # the picture for a notebook leaves none behind
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        ([0.0, 1.0], 0, 1.05),
+        ([0.3, 1.0], 0, 1.05),
+        ([0.9, 0.9], 0, 0.95),  # stays: nothing to see closer
+        ([0.99, 0.999], 0.98, 1.0),  # from 0 it would be a line
+        ([-1.0, 1.0], -1.2, 1.2),
+        ([-1.0, -1.0], -1.2, 0.0),
+        ([0.0, 0.0], 0, 0.1),
+        ([1.0, math.inf], 0, 1.05),
+    ],
+)
+def test_the_change_of_a_curve_is_seen(values: list[float], low: float, high: float) -> None:
+    axes = rendered(plots.curve([0, 1], values), "Step", "Value", lines=1)
+    assert low <= axes.get_ylim()[0] <= min(values)
+    assert max(filter(math.isfinite, values)) < axes.get_ylim()[1] <= high
+
+
+LONG = "encoder.layers.attention.query_key_value."
+
+
+def preview(values: dict[str, dict[str, list[float]]]) -> list[Axes]:
+    made = plots.preview(values)
+    made.savefig(io.BytesIO(), format="png")
+    assert plt.get_fignums() == []  # a notebook would show it twice
+    return list(made.axes)
+
+
+def test_a_preview_has_axes_for_each_hyperparameter() -> None:
+    groups = {LONG + "weight": [0.0, 1.0], LONG + "bias": [0.0, 1.0], "_norms": [0.0, 2.0]}
+    lr, momentum = preview({"lr": groups, "betas[1]": {"_norms": [0.9, 0.99]}})
+    assert (lr.get_xlabel(), lr.get_ylabel(), len(lr.lines)) == ("", "Learning rate", 2)
+    assert legend(lr) == [f"{LONG}weight, {LONG}bias", "_norms"]
+    assert (momentum.get_xlabel(), momentum.get_ylabel(), len(momentum.lines)) == ("Step", "betas[1]", 1)
+    assert legend(momentum) == ["_norms"]  # not of every group
+    for axes in (lr, momentum):
+        assert axes.get_window_extent().width > 0.5 * axes.figure.bbox.width
+
+
+def test_a_preview_of_one_line_needs_no_legend() -> None:
+    (axes,) = preview({"lr": {"0": [0.1, 0.2], "1": [0.1, 0.2]}})
+    assert (len(axes.lines), legend(axes)) == (1, [])
+    assert list(axes.lines[0].get_xdata()) == [0, 1]
+
+
 # The loss
 
 TRAIN = (2 * np.exp(-np.arange(300) / 100)).tolist()
@@ -219,6 +292,7 @@ DRAWN: dict[str, Any] = {
     "lr_range": lambda ax: plots.lr_range(LRS, CURVES["only falls"], ax=ax),
     "schedule": lambda ax: plots.schedule({"a": [1.0, 2.0]}, ax=ax),
     "loss": lambda ax: plots.loss(TRAIN, {}, ax=ax),
+    "curve": lambda ax: plots.curve([0, 1], [1.0, 2.0], ax=ax),
 }
 
 

@@ -16,6 +16,7 @@ from torch.optim import (
 from surefoot import curves, lr_scheduler, swa_utils
 from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
 from surefoot.lr_finder import LRFinder
+from surefoot.lr_scheduler import Scheduler
 from surefoot.optimizers import (
     ASGD,
     SGD,
@@ -69,6 +70,7 @@ __all__ = [
     "Rprop",
     "Rule",
     "Run",
+    "Scheduler",
     "SparseAdam",
     "TrainDataLoaderIter",
     "ValDataLoaderIter",

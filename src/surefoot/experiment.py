@@ -20,7 +20,7 @@ from surefoot import checkpoint, lr_scheduler, optimizers, plots, report
 from surefoot.checkpoint import CheckpointError
 from surefoot.files import write
 from surefoot.lr_finder import LRFinder
-from surefoot.lr_scheduler.base import has_momentum
+from surefoot.lr_scheduler.hyperparameters import has_momentum
 from surefoot.run import Run
 from surefoot.tasks import TASKS
 from surefoot.train import train

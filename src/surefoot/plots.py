@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["figure", "loss", "lr_range", "schedule", "show", "smooth"]
+__all__ = [
+    "available",
+    "curve",
+    "figure",
+    "image",
+    "loss",
+    "lr_range",
+    "preview",
+    "schedule",
+    "show",
+    "smooth",
+]
+
+NAMES = {"lr": "Learning rate", "weight_decay": "Weight decay", "momentum": "Momentum"}
 
 INK, FAINT, ACCENT, SECOND = "#1f3a5f", "#9db4cc", "#d1495b", "#2a9d8f"
 
@@ -77,30 +95,76 @@ def schedule(lrs: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> A
         ax: Draw here instead of in a new figure.
     """
     ax = _dress(figure() if ax is None else ax, "Step", "Learning rate")
-    merged: dict[tuple[float, ...], list[str]] = {}
-    for name, values in lrs.items():
-        merged.setdefault(tuple(values), []).append(name)
-    colors, styles = (INK, ACCENT, SECOND, FAINT), ("-", "--", ":", "-.")
-    for i, (values, names) in enumerate(merged.items()):
-        label = ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
-        ax.plot(
-            range(1, len(values) + 1),
-            values,
-            color=colors[i % 4],
-            linestyle=styles[i // 4 % 4],
-            linewidth=2,
-            marker=_dot(values),
-            label=label,
-        )
-    if len(merged) > 8:  # too many to fit among the curves
-        columns = 1 + (len(merged) - 1) // 20
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="x-small", ncols=columns)
-    elif len(merged) > 1:
-        ax.legend(frameon=False)
-    ax.set_ylim(bottom=0)
-    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    _lines(ax, lrs, range(1, 1 + max(map(len, lrs.values()), default=0)))
     ax.set_title("Learning rate of every group, as it was")
     return ax
+
+
+def curve(
+    steps: Sequence[float],
+    values: Sequence[float],
+    *,
+    label: str = "Value",
+    title: str = "",
+    joins: Sequence[float] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """A hyperparameter against the step.
+
+    Args:
+        steps: The steps to draw, rising.
+        values: Its value at each.
+        label: What the values are.
+        title: What the curve is; a long one is wrapped.
+        joins: Steps where a part of it ends and the next begins.
+        ax: Draw here instead of in a new figure.
+    """
+    ax = _dress(figure() if ax is None else ax, "Step", label)
+    for join in joins:
+        if join <= steps[-1]:
+            ax.axvline(join, color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+    _lines(ax, {"": values}, steps)
+    ax.set_title(textwrap.fill(title, 80), fontsize="medium", family="monospace", parse_math=False)
+    return ax
+
+
+def preview(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Every hyperparameter of every group against the step, from 0, one above the other.
+
+    Args:
+        values: By hyperparameter and group, its value at each step.
+    """
+    plt, rows = _pyplot(), len(values)
+    drawn, axes = plt.subplots(
+        rows, figsize=(7, 1.2 + 2.2 * rows), dpi=160, layout="constrained", sharex=True, squeeze=False
+    )
+    every = {group for groups in values.values() for group in groups}
+    for ax, (name, groups) in zip(axes[:, 0], values.items(), strict=True):
+        _dress(ax, "Step" if ax is axes[-1, 0] else "", NAMES.get(name, name))
+        _lines(ax, groups, say_which=groups.keys() != every)
+    made: Figure = drawn
+    plt.close(made)  # it is shown where it is returned to, once
+    return made
+
+
+def image(draw: Callable[[], Axes], kind: str = "png") -> bytes:
+    """The picture that a function draws.
+
+    Args:
+        draw: Returns the axes it drew on.
+        kind: ``"png"`` or ``"svg"``.
+    """
+    file, ax = io.BytesIO(), draw()
+    made = ax.get_figure(root=True)
+    assert made is not None
+    made.savefig(file, format=kind)
+    _pyplot().close(made)
+    return file.getvalue()
+
+
+def available() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def loss(train: Sequence[float], validation: Mapping[int, float], *, ax: Axes | None = None) -> Axes:
@@ -140,6 +204,54 @@ def smooth(values: Sequence[float], memory: float) -> list[float]:
         weight = memory * weight + (1 - memory)
         out.append(average / weight)
     return out
+
+
+def _lines(
+    ax: Axes,
+    values: Mapping[str, Sequence[float]],
+    steps: Sequence[float] | None = None,
+    *,
+    say_which: bool = False,
+) -> None:
+    """Lines against ``steps`` (0, 1, ... if None), each with its name; equal ones are drawn once."""
+    merged: dict[tuple[float, ...], list[str]] = {}
+    for name, line in values.items():
+        merged.setdefault(tuple(line), []).append(name)
+    colors, styles = (INK, ACCENT, SECOND, FAINT), ("-", "--", ":", "-.")
+    for i, line in enumerate(merged):
+        ax.plot(
+            range(len(line)) if steps is None else steps[: len(line)],
+            line,
+            color=colors[i % 4],
+            linestyle=styles[i // 4 % 4],
+            linewidth=2,
+            marker=_dot(line),
+        )
+    if len(merged) > 1 or say_which:
+        _legend(ax, list(merged.values()))
+    ax.margins(x=0.02)
+    ax.locator_params(axis="x", integer=True)
+    numbers = [number for line in merged for number in line if math.isfinite(number)]
+    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+    # From 0, so that heights compare; but a change from 0.99 to 0.999 is to be seen, too.
+    if 0 <= low < 0.75 * high or 0 <= low == high:
+        ax.set_ylim(0, 1.05 * high or None)
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useOffset=False)
+
+
+def _legend(ax: Axes, groups: list[list[str]]) -> None:
+    """What each line is, from names that were drawn as one: beside the curves if there is no room among them."""
+    labels = [
+        ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        for names in groups
+    ]
+    lines, style = ax.lines[-len(labels) :], dict[str, Any](frameon=False)
+    if len(labels) > 8 or max(map(len, labels)) > 32:
+        columns = 1 + (len(labels) - 1) // 20
+        # Names have no spaces to wrap at, but dots and underscores.
+        labels = ["\n".join(re.findall(r".{1,36}$|.{1,36}(?<=[ ._/])|.{1,36}", label)) for label in labels]
+        style |= {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": "x-small", "ncols": columns}
+    ax.legend(lines, labels, **style)  # lines given by hand: of itself it leaves out names such as _norms
 
 
 def _dot(values: Sequence[float]) -> str | None:

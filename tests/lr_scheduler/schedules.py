@@ -10,6 +10,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 from torch.optim import lr_scheduler as torchs
 
@@ -18,11 +19,18 @@ from surefoot import lr_scheduler as ours
 
 STEPS = 300
 
+# What the whole table says in passing; tests of their own say when.
+IN_PASSING = [
+    pytest.mark.filterwarnings("ignore:step .* is past the end of the schedule"),
+    pytest.mark.filterwarnings("ignore:max_lr=.* is the peak of all groups"),
+]
+
+# Where a scheduler is that is not with the others.
+HOMES = {(ours, "SWALR"): surefoot.swa_utils, (torchs, "SWALR"): torch.optim.swa_utils}
+
 _noise = random.Random(0)
 # What plateaus watch: a noisy fall that levels off around 0, so that it has negative values, and some NaN.
-METRICS = [
-    math.nan if n % 97 == 13 else math.exp(-n / 40) + 0.02 * _noise.gauss(0, 1) for n in range(STEPS + 1)
-]
+METRICS = [math.nan if n % 97 == 13 else math.exp(-n / 40) + 0.02 * _noise.gauss(0, 1) for n in range(501)]
 
 
 def warmup(step: float) -> float:
@@ -72,7 +80,11 @@ class Schedule:
         return f"{self.name}({', '.join(settings)})@{self.optimizer}"
 
     def build(self, schedulers: ModuleType, optimizer: torch.optim.Optimizer, **settings: Any) -> Any:
-        return getattr(schedulers, self.name)(optimizer, **self.settings, **settings)
+        if schedulers is ours and self.name == "ReduceLROnPlateau":
+            settings["compat"] = "torch"  # the metrics become negative
+        return getattr(HOMES.get((schedulers, self.name), schedulers), self.name)(
+            optimizer, **self.settings, **settings
+        )
 
 
 def rows() -> Iterator[Schedule]:
@@ -107,6 +119,64 @@ def rows() -> Iterator[Schedule]:
     ):
         yield Schedule("CosineAnnealingLR", settings)
     yield Schedule("CosineAnnealingLR", {"T_max": 300, "eta_min": 1e-6}, "AdamW")
+
+    for factor in (warmup, to_zero, Power(0.97), [warmup, Power(0.99)]):
+        yield Schedule("MultiplicativeLR", {"lr_lambda": factor})
+
+    for settings in (
+        {"milestones": [5, 50, 51, 200], "gamma": 0.5},
+        {"milestones": [1, 7, 7], "gamma": 0.5},
+        {"milestones": [], "gamma": 0.5},
+        {"milestones": [3, 299], "gamma": -0.1},
+    ):
+        yield Schedule("MultiStepLR", settings)
+
+    for settings in (
+        {},
+        {"factor": 0.3, "total_iters": 20},
+        {"factor": 1.0},
+        {"factor": 0.5, "total_iters": 300},
+    ):
+        yield Schedule("ConstantLR", settings)
+
+    for settings in (
+        {},
+        {"start_factor": 0.1, "total_iters": 30},
+        {"start_factor": 1.0, "end_factor": 0.01, "total_iters": 300},
+        {"start_factor": 0.7, "end_factor": 0.3, "total_iters": 1},
+    ):
+        yield Schedule("LinearLR", settings)
+
+    for settings in (
+        {},
+        {"total_iters": 100, "power": 2.0},
+        {"total_iters": 301, "power": 0.5},
+        {"total_iters": 1},
+    ):
+        yield Schedule("PolynomialLR", settings)
+
+    for settings in (
+        {"T_0": 10},
+        {"T_0": 10, "T_mult": 2, "eta_min": 1e-4},
+        {"T_0": 1, "T_mult": 3},
+        {"T_0": 1},
+        {"T_0": 7, "T_mult": 1, "eta_min": 0.05},
+        {"T_0": 400, "eta_min": 1e-3},
+    ):
+        yield Schedule("CosineAnnealingWarmRestarts", settings)
+
+    for settings in (
+        {"swa_lr": 0.05},
+        {"swa_lr": [0.05, 0.5], "anneal_epochs": 40, "anneal_strategy": "linear"},
+        {"swa_lr": 0.0, "anneal_epochs": 7},
+        {"swa_lr": 1e-4, "anneal_epochs": 300},
+        {"swa_lr": 1e-4, "anneal_epochs": 300, "anneal_strategy": "linear"},
+        {"swa_lr": 0.05, "anneal_epochs": 1},
+        {"swa_lr": 0.05, "anneal_epochs": 0},
+        {"swa_lr": [0.05, 0.0], "anneal_epochs": 1000},
+    ):
+        yield Schedule("SWALR", settings)
+    yield Schedule("SWALR", {"swa_lr": 0.05, "anneal_epochs": 20}, "AdamW")
 
     for optimizer in ("SGD", "AdamW"):
         for settings in (
@@ -182,16 +252,8 @@ def cyclic(optimizer: str = "SGD", **settings: Any) -> Schedule:
 
 SCHEDULES = list(rows())
 CURVED = [schedule for schedule in SCHEDULES if schedule.name != "ReduceLROnPlateau"]
-
-# Names that are torch's own in Surefoot too: they must work on our optimizers.
-TORCHS = [
-    Schedule("MultiplicativeLR", {"lr_lambda": warmup}),
-    Schedule("MultiStepLR", {"milestones": [5, 50, 51, 200], "gamma": 0.5}),
-    Schedule("ConstantLR", {"factor": 0.3, "total_iters": 20}),
-    Schedule("LinearLR", {"start_factor": 0.1, "total_iters": 30}),
-    Schedule("PolynomialLR", {"total_iters": 100, "power": 2.0}),
-    Schedule("CosineAnnealingWarmRestarts", {"T_0": 10, "T_mult": 2, "eta_min": 1e-4}),
-]
+# SWALR goes on from the lr that its first step finds; these start from the one the optimizer was built with.
+FROM_START = [schedule for schedule in CURVED if schedule.name != "SWALR"]
 
 # Schedulers for torch's SequentialLR and the steps at which the next one takes over.
 SEQUENCES = [

@@ -48,7 +48,7 @@ def state(scheduler):
 
 @given(settings=settings, metrics=metrics)
 def test_every_decision_is_torchs(settings, metrics):
-    mine = ours.ReduceLROnPlateau(make_optimizer(surefoot), **settings)
+    mine = ours.ReduceLROnPlateau(make_optimizer(surefoot), **settings, compat="torch")
     theirs = torchs.ReduceLROnPlateau(make_optimizer(torch.optim), **settings)
     for metric in metrics:
         mine.step(metric)

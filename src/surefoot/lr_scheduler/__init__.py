@@ -1,38 +1,26 @@
-"""Learning-rate schedulers under torch's names, as curves.
+"""Learning-rate schedulers: :class:`Scheduler` sets any hyperparameter by curves; torch's names are thin constructors over it."""
 
-What Surefoot does not have yet is torch's own, re-exported, so that a program finds every name.
-"""
+from torch.optim.lr_scheduler import LRScheduler, _LRScheduler
 
-from torch.optim.lr_scheduler import (
-    ChainedScheduler,
+from surefoot.lr_scheduler.base import Scheduler
+from surefoot.lr_scheduler.cycles import CyclicLR, OneCycleLR
+from surefoot.lr_scheduler.lr import (
     ConstantLR,
+    CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
     LinearLR,
-    LRScheduler,
     MultiplicativeLR,
     MultiStepLR,
     PolynomialLR,
-    SequentialLR,
-    _LRScheduler,
+    StepLR,
 )
+from surefoot.lr_scheduler.plateau import Plateau, ReduceLROnPlateau
+from surefoot.lr_scheduler.sequence import ChainedScheduler, SequentialLR
 
-from surefoot.lr_scheduler.base import Scheduler
-from surefoot.lr_scheduler.lr import CosineAnnealingLR, CyclicLR, ExponentialLR, LambdaLR, OneCycleLR, StepLR
-from surefoot.lr_scheduler.plateau import ReduceLROnPlateau
-
-TORCHS_OWN = (
-    "ChainedScheduler",
-    "ConstantLR",
-    "CosineAnnealingWarmRestarts",
-    "LRScheduler",
-    "LinearLR",
-    "MultiStepLR",
-    "MultiplicativeLR",
-    "PolynomialLR",
-    "SequentialLR",
-    "_LRScheduler",
-)
-"""Names that are torch's classes, not ours."""
+TORCHS_OWN = ("LRScheduler", "_LRScheduler")
+"""Names that are torch's classes, not ours: all schedulers are instances of the first."""
 
 __all__ = [
     "ChainedScheduler",
@@ -47,6 +35,7 @@ __all__ = [
     "MultiStepLR",
     "MultiplicativeLR",
     "OneCycleLR",
+    "Plateau",
     "PolynomialLR",
     "ReduceLROnPlateau",
     "Scheduler",

@@ -4,152 +4,291 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
+from surefoot import checks, plots
 from surefoot.curves import Curve
+from surefoot.lr_scheduler.hyperparameters import group_names, plain, require_optimizer
+from surefoot.lr_scheduler.targets import Curves, Driven, Targets
 
-__all__ = ["Curves", "Scheduler", "curves_for", "has_momentum", "per_group", "plain", "set_hyperparameter"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-Curves = Curve | Sequence[Curve]
+    from surefoot.lr_scheduler.plateau import Plateau
+
+__all__ = ["Scheduler"]
+
+LENGTHS = ("T_0", "T_max", "_milestones", "milestones", "step_size", "total_iters", "total_steps")
+"""What torch calls the settings that say how long a schedule is."""
 
 
 class Scheduler(LRScheduler):
-    """Sets hyperparameters of every group to curves of one counter.
+    """Sets hyperparameters of parameter groups to curves of one counter.
 
-    ``lr`` after ``n`` steps is ``curve.value(n, base)``, whatever happened before: nothing is
-    accumulated, so building, loading and resuming in any order give the same values. The base is
-    the ``lr`` the group was built with, kept as torch does under ``initial_lr``.
+    After ``n`` steps a hyperparameter is ``curve.value(n, base)``, whatever happened before: nothing is
+    accumulated, so building, loading and resuming in any order give the same values. The base is what
+    the group was built with, kept as torch does for ``lr``, under ``initial_lr``.
 
     Args:
         optimizer: Any :class:`torch.optim.Optimizer`, Surefoot's or torch's. Nothing of it is patched.
-        lr: A curve for all groups, or one for each.
-        momentum: The same for ``momentum``, or ``betas[0]`` where the group has that; its base is 1.
+        lr: A curve for all groups, or a list with one for each.
+        momentum: The same for ``momentum``, or for ``betas[0]`` where the group has that.
         last_epoch: -1 to start; ``n`` to be at step ``n + 1``, as in torch.
+        betas: Curves for the two, None for one that stays.
+        groups: Curves of groups of their own: ``{"head*": curve}`` for ``lr``, or
+            ``{"head*": {"lr": curve, "weight_decay": curve}}``. A group is meant by its ``"name"``, its number, or
+            the names of all its parameters; the first pattern that has the hyperparameter counts, also for groups
+            that are added later.
+        per: What is counted. ``"update"``: updates that the optimizer applied, however often :meth:`step` is called;
+            ``"epoch"``: calls of :meth:`step`. Neither counts where the optimizer skipped its step, for an
+            infinite gradient or by a ``GradScaler``.
+        plateau: Cuts ``lr`` further when a metric stops getting better; see :meth:`observe`.
+        **curves: Curves of any other number in the groups, such as ``weight_decay``.
 
     Raises:
         TypeError: ``optimizer`` is not one, or a curve is not.
-        ValueError: A group has no momentum to set.
+        ValueError: No group has that hyperparameter, or none is meant by that pattern; nothing to schedule.
         RuntimeError: The number of curves is not the number of groups.
+
+    Example:
+        >>> import torch, surefoot
+        >>> from surefoot.curves import cosine, warmup
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = surefoot.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+        >>> scheduler = surefoot.Scheduler(optimizer, lr=warmup(10) >> cosine(90, to=0.1), weight_decay=cosine(100))
+        >>> for _ in range(10):
+        ...     model(torch.ones(1, 2)).sum().backward()
+        ...     optimizer.step()
+        ...     scheduler.step()
+        >>> scheduler.get_last_lr()
+        [0.001]
+        >>> round(optimizer.param_groups[0]["weight_decay"], 4)
+        0.0976
     """
 
-    base_lrs: list[float]  # type: ignore[assignment]
-    _warned = False
+    _warned = _ended = False
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        lr: Curves,
+        lr: Curves | None = None,
         momentum: Curves | None = None,
         last_epoch: int = -1,
+        *,
+        betas: tuple[Curve | None, Curve | None] | None = None,
+        groups: Mapping[str, Curve | Mapping[str, Curve]] | None = None,
+        per: Literal["update", "epoch"] = "update",
+        plateau: Plateau | None = None,
+        **curves: Curves,
     ) -> None:
-        _require_optimizer(optimizer)
-        self.optimizer = optimizer
-        self.curves = {"lr": lr} if momentum is None else {"lr": lr, "momentum": momentum}
-        _check_curves(optimizer, self.curves)
-        self.base_lrs = [
-            float(group.setdefault("initial_lr", plain(group["lr"]))) for group in optimizer.param_groups
-        ]
+        require_optimizer(optimizer)
+        if per not in ("update", "epoch"):
+            raise ValueError(f"per={per!r} must be 'update' or 'epoch'")
+        self.optimizer, self.per, self.plateau = optimizer, per, plateau
+        given = {"lr": lr, "momentum": momentum, **_pair("betas", betas), **curves}
+        self.curves: dict[str, Curves] = {name: curve for name, curve in given.items() if curve is not None}
+        self._targets = Targets(optimizer, self.curves, groups or {})
         self.last_epoch = last_epoch
         _watch_steps(optimizer)
+        self._seen = _steps_of(optimizer)
+        self._rows: list[Driven] = []  # for which the end was looked for
+        self._last, self._after = math.inf, ""
         self._initial_step()
+
+    @property  # type: ignore[override]
+    def base_lrs(self) -> list[float]:
+        """The ``lr`` that each group was built with."""
+        self._targets.find()
+        return [bases["lr"] for bases in self._targets.bases]
+
+    @base_lrs.setter
+    def base_lrs(self, lrs: list[float]) -> None:
+        known = self._targets.bases
+        self._targets.start_from([{**bases, "lr": float(lr)} for bases, lr in zip(known, lrs, strict=True)])
 
     def _initial_step(self) -> None:
         self._step_count = 1
         self._update_lr()
 
     def step(self, epoch: int | None = None) -> None:
-        """Advance by one and set the values; call it after ``optimizer.step()``.
+        """Go on, and set the values; call it after ``optimizer.step()``.
 
         Args:
             epoch: Deprecated, as in torch: the count to go to instead.
         """
+        ahead = self._due()
         if epoch is not None:
-            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
-        elif self._step_count == 1 and not getattr(self.optimizer, "_opt_called", False):
+            self._go_to(epoch)
+        elif ahead:
+            self._warn_of_order_and_edits()
+            self._step_count += ahead
+            self._update_lr(self.last_epoch + ahead)
+        if self.last_epoch > self._last and not self._ended:
+            self._ended = True
+            warnings.warn(
+                f"step {self.last_epoch} is past the end of the schedule, {self._last:g}: {self._after}. If the run is longer, "
+                "or step() is called for each batch of a schedule in epochs, build it with the number of steps there are.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _go_to(self, epoch: int) -> None:
+        warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=3)
+        self._step_count += 1
+        self._update_lr(epoch)
+
+    def _warn_of_order_and_edits(self) -> None:
+        if self._step_count == 1 and self.per == "epoch" and not _has_stepped(self.optimizer):
             warnings.warn(
                 "Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first value of "
                 "the schedule is skipped. Call them in the opposite order.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        if epoch is None and not self._warned and self._edited():
-            self._warned = (
-                True  # the rates in the text differ each time, so that Python would not see the repeat
-            )
+        if not self._warned and self._edited():
+            self._warned = True  # the rates in the text differ each time: Python would not see the repeat
             warnings.warn(
                 f"lr is {[float(lr) for lr in self._group_lrs()]}, {type(self).__name__} had set "
                 f"{[float(lr) for lr in self._last_lr]}: the edit is lost, because lr is a function of the step. Build "
-                "the scheduler with the lr you want; for two schedulers at once write their product as one LambdaLR.",
+                "the scheduler with the lr you want; for two schedules at once multiply their curves.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self._step_count += 1
-        self._update_lr(epoch)
+
+    def set(self, step: int) -> None:
+        """Go to a step, and set the values of that step.
+
+        Args:
+            step: At least 0.
+        """
+        self.last_epoch = checks.whole("step", step, 0)
+        self._step_count, self._seen = self.last_epoch + 1, _steps_of(self.optimizer)
+        self._write()
+
+    def observe(self, metric: float) -> None:
+        """Show the plateau a metric, such as the loss on held-out data; it may cut ``lr``.
+
+        Raises:
+            ValueError: The scheduler was built without a plateau.
+        """
+        if self.plateau is None:
+            raise ValueError(
+                "plateau=None: build the scheduler with plateau=Plateau(...) to observe a metric"
+            )
+        self.plateau.observe(metric)
+        self._write()
+
+    def _due(self) -> int:
+        """By how many steps to go on: see ``per``."""
+        seen, self._seen = self._seen, _steps_of(self.optimizer)
+        applied, skipped = self._seen[0] - seen[0], self._seen[1] - seen[1]
+        if self.per == "update" and _counts_steps(self.optimizer):
+            return applied
+        return 1 if applied or not skipped else 0
 
     def _update_lr(self, epoch: int | None = None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._write()
 
     def _write(self) -> None:
-        for name in self.curves:
-            for group, value in zip(self.optimizer.param_groups, self._values(name), strict=True):
-                set_hyperparameter(group, name, value)
+        self._targets.write(self._position(), self.plateau)
         self._last_lr = self._group_lrs()
+        if self._rows is not self._targets.driven:
+            self._rows = self._targets.driven
+            self._last, self._after = self._end()
+
+    def _driven(self) -> list[Driven]:
+        return self._targets.find()
+
+    def _position(self) -> float:
+        return self.last_epoch
+
+    def _end(self) -> tuple[float, str]:
+        """The last step that a schedule of lr was made for, and what comes after, if that may be a surprise."""
+        for row in self._rows:
+            end = row.curve.length
+            if row.name == "lr" and end < math.inf:
+                last = row.curve.value(end, row.base)
+                highest = max(abs(row.curve.value(end * i / 32, row.base)) for i in range(33))
+                if abs(last) < highest / 10:
+                    return end, f"lr stays at {last:.3g}"
+        return math.inf, ""
 
     def _group_lrs(self) -> list[float | Tensor]:
-        return [plain(group["lr"]) for group in self.optimizer.param_groups]
+        lrs = [group["lr"] for group in self.optimizer.param_groups]
+        return [lr if type(lr) is float else plain(lr) for lr in lrs]
 
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
-        pairs = zip(self._group_lrs(), self._last_lr, strict=False)
-        return not all(math.isclose(now, then, rel_tol=1e-6) for now, then in pairs)
-
-    def _values(self, name: str) -> list[float]:
-        for group in self.optimizer.param_groups[len(self.base_lrs) :]:  # added since
-            self.base_lrs.append(float(group.setdefault("initial_lr", plain(group["lr"]))))
-        bases = self.base_lrs if name == "lr" else [1.0] * len(self.base_lrs)
-        curves = zip(self.group_curves(name), bases, strict=True)
-        return [curve.value(self.last_epoch, base) for curve, base in curves]
+        lrs = [group["lr"] for group in self._targets.groups]
+        if lrs == self._last_lr:
+            return False
+        pairs = zip(lrs, self._last_lr, strict=False)
+        return not all(math.isclose(lr, then, rel_tol=1e-6) for lr, then in pairs)
 
     def group_curves(self, name: str) -> list[Curve]:
-        """The curve that drives hyperparameter ``name`` of each group.
+        """The curve that drives hyperparameter ``name`` of each group that no pattern means.
 
         Raises:
             RuntimeError: There is one for each group, and the optimizer has other groups now.
         """
-        curves, groups = self.curves[name], len(self.optimizer.param_groups)
-        if isinstance(curves, Curve):
-            return [curves] * groups
-        if len(curves) != groups:
-            raise RuntimeError(
-                f"{type(self).__name__} has {name} for {len(curves)} groups, but the optimizer has {groups} "
-                "now: build the scheduler again with a value for each group"
-            )
-        return list(curves)
+        return self._targets.column(name)
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at ``last_epoch``."""
-        return list(self._values("lr"))
+        lrs: list[float | Tensor] = self._group_lrs()
+        for row in self._driven():
+            if row.name == "lr":
+                value = row.curve.value(self._position(), row.base)
+                lrs[row.place] = value if self.plateau is None else self.plateau.apply(value)
+        return lrs
+
+    def values(self, steps: int) -> dict[str, dict[str, list[float]]]:
+        """What will be set at steps ``0 ... steps - 1``, by hyperparameter and group; nothing is changed.
+
+        A plateau does not know the future, and is left out.
+        """
+        steps = checks.whole("steps", steps, 1)
+        rows, names = self._driven(), group_names(self.optimizer.param_groups)
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in rows:
+            found.setdefault(row.name, {})[names[row.place]] = row.curve.values(steps, row.base)
+        return found
+
+    def preview(self, steps: int) -> Figure:
+        """Draw what will be set at the next ``steps`` steps from 0: every hyperparameter, every group.
+
+        Returns:
+            A matplotlib figure; a notebook shows it.
+        """
+        return plots.preview(self.values(steps))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the scheduler is: numbers and lists of numbers only.
+        """Where the scheduler is: plain values of JSON only.
 
-        The curve is not in it: build the scheduler as before, then load.
+        Curves are in it to say so when a run goes on with others; build the scheduler as before, then load.
         """
-        return {
+        state: dict[str, Any] = {
             "last_epoch": self.last_epoch,
             "base_lrs": list(self.base_lrs),
             "_step_count": self._step_count,
             "_last_lr": [float(lr) for lr in self._last_lr],
+            "curves": {name: _described(curves) for name, curves in self.curves.items()},
         }
+        others = [{name: base for name, base in own.items() if name != "lr"} for own in self._targets.bases]
+        if any(others):
+            state["bases"] = others
+        if self.plateau is not None:
+            state["plateau"] = self.plateau.state_dict()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to where a :meth:`state_dict` was, and set the optimizer's values to match.
+        """Go to where a :meth:`state_dict`, ours or torch's, was, and set the optimizer's values to match.
 
         Raises:
             ValueError: It is of another number of groups, or of something else.
@@ -164,91 +303,100 @@ class Scheduler(LRScheduler):
                 f"the saved scheduler had {len(state_dict['base_lrs'])} groups, this optimizer has "
                 f"{len(self.optimizer.param_groups)}: build it with the same groups"
             )
-        self.base_lrs = [float(lr) for lr in state_dict["base_lrs"]]
+        self._compare(state_dict)
+        bases = state_dict.get("bases", [{}] * len(state_dict["base_lrs"]))
+        lrs = state_dict["base_lrs"]
+        self._targets.start_from([{**own, "lr": float(lr)} for own, lr in zip(bases, lrs, strict=True)])
         self._step_count = state_dict["_step_count"]
         self.last_epoch = state_dict["last_epoch"]
+        self._seen = _steps_of(self.optimizer)
+        if self.plateau is not None and "plateau" in state_dict:
+            self.plateau.load_state_dict(state_dict["plateau"])
         if self.last_epoch >= 0:  # not begun: it waits in torch's SequentialLR, and lr is another's
             self._write()
 
-
-def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[Any]:
-    """``value`` for each group: a list must have one for each, anything else is for all.
-
-    Raises:
-        ValueError: The list has another length.
-    """
-    _require_optimizer(optimizer)
-    groups = len(optimizer.param_groups)
-    if not isinstance(value, list | tuple):
-        return [value] * groups
-    if len(value) != groups:
-        raise ValueError(
-            f"{name} has {len(value)} values, the optimizer has {groups} groups: pass one value or {groups}"
-        )
-    return list(value)
-
-
-def curves_for(optimizer: torch.optim.Optimizer, build: Callable[..., Curve], **settings: Any) -> Curves:
-    """One curve of the settings; if any of them is a list, one for each group."""
-    _require_optimizer(optimizer)
-    if not any(isinstance(value, list | tuple) for value in settings.values()):
-        return build(**settings)
-    columns = [per_group(name, value, optimizer) for name, value in settings.items()]
-    return [build(**dict(zip(settings, row, strict=True))) for row in zip(*columns, strict=True)]
-
-
-def set_hyperparameter(group: dict[str, Any], name: str, value: float) -> None:
-    """Set one number of a group: a tensor is filled in place, ``momentum`` may mean ``betas[0]``."""
-    if name == "momentum" and "betas" in group:
-        first, *rest = group["betas"]
-        if isinstance(first, Tensor):
-            first.fill_(value)
-        else:
-            group["betas"] = (value, *rest)
-    elif isinstance(group[name], Tensor):
-        group[name].fill_(value)
-    else:
-        group[name] = value
-
-
-def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether every group has a momentum, or betas, to set."""
-    return all("momentum" in group or "betas" in group for group in optimizer.param_groups)
-
-
-def _require_optimizer(optimizer: object) -> None:
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(
-            f"optimizer is a {type(optimizer).__name__}: pass the optimizer whose lr is to be scheduled"
-        )
-
-
-def _check_curves(optimizer: torch.optim.Optimizer, curves: dict[str, Curves]) -> None:
-    for name, given in curves.items():
-        for curve in given if isinstance(given, list | tuple) else [given]:
-            if not isinstance(curve, Curve):
-                raise TypeError(
-                    f"{name}={curve!r} is a {type(curve).__name__}: pass a curve, or one for each group"
+    def _compare(self, state_dict: dict[str, Any]) -> None:
+        """Warn if the saved schedule is another: its values would jump."""
+        for name in LENGTHS if "curves" not in state_dict else ():  # torch's states have settings
+            saved, now = state_dict.get(name), getattr(self, name, None)
+            if saved is not None and now is not None and saved != now:
+                warnings.warn(
+                    f"{name} was {saved} where it was saved and is {now} here: the rest of the schedule is another. If "
+                    "the run was made longer on purpose all is well.",
+                    UserWarning,
+                    stacklevel=3,
                 )
-    if "momentum" in curves and not has_momentum(optimizer):
-        raise ValueError(f"{type(optimizer).__name__} has neither momentum nor betas: leave momentum out")
+        step, bases = state_dict["last_epoch"], state_dict["base_lrs"]
+        for name, saved in state_dict.get("curves", {}).items():
+            mine = _described(self.curves.get(name, []))
+            for was, now, base in zip(_list(saved, bases), _list(mine, bases), bases, strict=False):
+                if step < 0 or was is None or now is None or was == now:
+                    continue
+                before, after = (
+                    Curve.from_json(made).value(step, base if name == "lr" else 1.0) for made in (was, now)
+                )
+                warnings.warn(
+                    f"the saved schedule of {name} was another: at step {step} it was {before:.6g} and is {after:.6g} "
+                    f"now (saved: {_short(was)}, now: {_short(now)}). If the run was made longer on purpose all is well.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+                break
 
 
-def plain(value: Any) -> Any:
-    """A copy that later changes do not reach."""
-    return value.clone() if isinstance(value, Tensor) else value
+def _pair(name: str, curves: Any) -> dict[str, Any]:
+    if curves is None:
+        return {}
+    if not isinstance(curves, tuple | list) or len(curves) != 2:
+        raise TypeError(f"{name}={curves!r}: pass two curves, None for one that stays")
+    return {f"{name}[{i}]": curve for i, curve in enumerate(curves)}
+
+
+def _described(curves: Curves) -> Any:
+    """Curves as JSON; None where a function has no name."""
+    if not isinstance(curves, Curve):
+        return [_described(curve) for curve in curves]
+    try:
+        return curves.to_json()
+    except ValueError:
+        return None
+
+
+def _list(made: Any, groups: list[Any]) -> list[Any]:
+    return made if isinstance(made, list) else [made] * len(groups)
+
+
+def _short(made: dict[str, Any]) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in made.items() if key != "kind")
+    return f"{made['kind']}({settings})"
 
 
 def _watch_steps(optimizer: torch.optim.Optimizer) -> None:
-    """Have the optimizer note that it stepped, by its own hook: nothing is patched."""
-    if not hasattr(optimizer, "_opt_called"):
+    """Have a foreign optimizer note that it stepped, by its own hook: nothing is patched. Ours counts by itself."""
+    if not hasattr(optimizer, "_opt_called") and not hasattr(optimizer, "updates"):
         hooks = hasattr(
             optimizer, "_optimizer_step_post_hooks"
         )  # a wrapper may have skipped torch's constructor
         optimizer._opt_called = not hooks  # type: ignore[attr-defined]
         if hooks:
+            optimizer._opt_steps = 0  # type: ignore[attr-defined]
             optimizer.register_step_post_hook(_note_step)
 
 
-def _note_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    optimizer._opt_called = True  # type: ignore[attr-defined]
+def _note_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+    optimizer._opt_called = True
+    optimizer._opt_steps += 1
+
+
+def _steps_of(optimizer: Any) -> tuple[int, int]:
+    """How many updates were applied, and how many skipped, as far as the optimizer tells."""
+    applied = getattr(optimizer, "updates", None)
+    return (getattr(optimizer, "_opt_steps", 0), 0) if applied is None else (applied, optimizer.skipped)
+
+
+def _has_stepped(optimizer: Any) -> bool:
+    return any(_steps_of(optimizer)) or getattr(optimizer, "_opt_called", False)
+
+
+def _counts_steps(optimizer: Any) -> bool:
+    return hasattr(optimizer, "updates") or hasattr(optimizer, "_opt_steps")

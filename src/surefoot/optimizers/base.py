@@ -71,6 +71,8 @@ class Optimizer(torch.optim.Optimizer):
     Attributes:
         last_step: What the last call of :meth:`step` did, a :class:`~surefoot.optimizers.step.LastStep`;
             None before the first.
+        updates: How many calls of :meth:`step` updated, since the optimizer was built.
+        skipped: How many did not: a ``GradScaler`` or ``nonfinite="skip"`` found an infinite or NaN gradient.
 
     Raises:
         ValueError: ``params`` is empty, holds a parameter in two groups or a non-leaf; a
@@ -124,6 +126,7 @@ class Optimizer(torch.optim.Optimizer):
         check_settings(self)
         self._plan: Plan | None = None
         self.last_step: LastStep | None = None
+        self.updates = self.skipped = 0
         super().__init__(entries, defaults)
 
     @property
@@ -202,6 +205,10 @@ class Optimizer(torch.optim.Optimizer):
             self.last_step = take(self)
         finally:
             torch._C._set_grad_enabled(before)
+        if self.last_step.applied:
+            self.updates += 1
+        else:
+            self.skipped += 1
         return loss
 
     @staticmethod
@@ -361,7 +368,8 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
         super().__setstate__({name: value for name, value in state.items() if name != "state"})
-        self.__dict__.setdefault("last_step", None)
+        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0)):
+            self.__dict__.setdefault(name, start)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}Executor: {self._who_serves()}\n)"

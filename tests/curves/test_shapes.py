@@ -1,4 +1,4 @@
-"""Curves against values worked out by hand, and what must hold for every curve."""
+"""Shapes against values worked out by hand, and what must hold for every one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surefoot.curves import Cosine, Curve, Exponential, Function, OneCycle, Step, Triangular
+from surefoot.curves import (
+    Anneal,
+    Constant,
+    CosineWave,
+    Cumulative,
+    Curve,
+    Exponential,
+    Function,
+    InverseSqrt,
+    MultiStep,
+    OneCycle,
+    Ramp,
+    Restarts,
+    Step,
+    Table,
+    Triangular,
+    parse,
+)
 
 EPS = 2.0**-52
 
 
 def halve_each(step):
     return 0.5**step
+
+
+def half_from_two(step):
+    return 0.5 if step > 1 else 1.0
 
 
 # Each curve at its start, joins, peaks, end and beyond: a curve, its base, and {step: value}.
@@ -28,45 +49,79 @@ POINTS = [
     (Exponential(gamma=0.5), 8.0, {0: 8, 1: 4, 3: 1, 2.5: math.sqrt(2), 10: 8 / 1024}),
     (Exponential(gamma=0.0), 8.0, {0: 8, 1: 0, 2: 0}),
     (Function(halve_each), 8.0, {0: 8, 1: 4, 3: 1}),
-    (Cosine(T_max=8), 1.0, {0: 1, 4: 0.5, 8: 0, 12: 0.5, 16: 1, 24: 0}),
-    (Cosine(T_max=6, eta_min=1.0), 9.0, {0: 9, 2: 7, 3: 5, 4: 3, 6: 1, 7: 1 + 4 - 2 * math.sqrt(3), 12: 9}),
-    (Cosine(T_max=1, eta_min=3.0), 1.0, {0: 1, 1: 3, 2: 1}),
+    (CosineWave(T_max=8), 1.0, {0: 1, 4: 0.5, 8: 0, 12: 0.5, 16: 1, 24: 0}),
+    (
+        CosineWave(T_max=6, eta_min=1.0),
+        9.0,
+        {0: 9, 2: 7, 3: 5, 4: 3, 6: 1, 7: 1 + 4 - 2 * math.sqrt(3), 12: 9},
+    ),
+    (CosineWave(T_max=1, eta_min=3.0), 1.0, {0: 1, 1: 3, 2: 1}),
+    (Anneal(steps=6, to=1.0), 9.0, {0: 9, 2: 7, 3: 5, 4: 3, 6: 1, 7: 1, 1000: 1}),
+    (Anneal(steps=4, to=3.0, anneal_strategy="linear"), 1.0, {0: 1, 1: 1.5, 2: 2, 4: 3, 5: 3}),
+    (Anneal(steps=0, to=3.0), 1.0, {0: 3, 1: 3}),
     # Up in steps 0 to 4, down to step 16: halfway each is the mean, a third down a quarter.
     (
         OneCycle(total_steps=17, start=1.0, peak=9.0, end=0.0, pct_start=5 / 17),
-        7.0,
+        1.0,
         {0: 1, 2: 5, 4: 9, 8: 6.75, 10: 4.5, 12: 2.25, 16: 0, 17: 0, 1000: 0},
     ),
     (
         OneCycle(17, start=1.0, peak=9.0, end=0.0, pct_start=5 / 17, anneal_strategy="linear"),
-        7.0,
+        1.0,
         {0: 1, 1: 3, 2: 5, 4: 9, 7: 6.75, 10: 4.5, 16: 0, 17: 0},
     ),
     # Three phases of 4, 4 and 8 steps; as torch has it, the way back ends 2 steps short of 2 * pct_start.
     (
         OneCycle(17, start=1.0, peak=9.0, end=0.0, pct_start=5 / 17, three_phase=True),
-        7.0,
+        1.0,
         {0: 1, 2: 5, 4: 9, 6: 5, 8: 1, 12: 0.5, 16: 0, 17: 0},
     ),
     # The way up takes pct_start * total_steps - 1 steps: with 1 step there is none, and it begins at the peak.
-    (OneCycle(10, start=1.0, peak=9.0, end=0.0, pct_start=0.1), 7.0, {0: 9, 4.5: 4.5, 9: 0, 10: 0}),
+    (OneCycle(10, start=1.0, peak=9.0, end=0.0, pct_start=0.1), 1.0, {0: 9, 4.5: 4.5, 9: 0, 10: 0}),
     # With none it would begin a step before 0, as torch's does.
     (
         OneCycle(10, start=1.0, peak=10.0, end=0.0, pct_start=0.0, anneal_strategy="linear"),
-        7.0,
+        1.0,
         {0: 9, 4: 5, 9: 0, 10: 0},
     ),
-    (OneCycle(10, start=1.0, peak=10.0, end=0.0, pct_start=1.0), 7.0, {0: 1, 4.5: 5.5, 9: 10, 10: 10}),
-    (OneCycle(1, start=1.0, peak=10.0, end=0.0), 7.0, {0: 0, 1: 0}),
-    (Triangular(low=1.0, high=9.0, up=4, down=4), 7.0, {0: 1, 1: 3, 4: 9, 7: 3, 8: 1, 12: 9, 804: 9}),
-    (Triangular(low=1.0, high=9.0, up=2, down=8), 7.0, {0: 1, 1: 5, 2: 9, 6: 5, 10: 1, 12: 9}),
-    (Triangular(low=1.0, high=9.0, up=4, down=0), 7.0, {0: 1, 2: 5, 3: 7, 4: 1, 7: 7}),
-    (Triangular(1.0, 9.0, 4, 4, scale=lambda cycle: 1 / cycle), 7.0, {4: 9, 8: 1, 12: 5, 20: 1 + 8 / 3}),
+    (OneCycle(10, start=1.0, peak=10.0, end=0.0, pct_start=1.0), 1.0, {0: 1, 4.5: 5.5, 9: 10, 10: 10}),
+    (OneCycle(1, start=1.0, peak=10.0, end=0.0), 1.0, {0: 0, 1: 0}),
+    (Triangular(low=1.0, high=9.0, up=4, down=4), 1.0, {0: 1, 1: 3, 4: 9, 7: 3, 8: 1, 12: 9, 804: 9}),
+    (Triangular(low=1.0, high=9.0, up=2, down=8), 1.0, {0: 1, 1: 5, 2: 9, 6: 5, 10: 1, 12: 9}),
+    (Triangular(low=1.0, high=9.0, up=4, down=0), 1.0, {0: 1, 2: 5, 3: 7, 4: 1, 7: 7}),
+    (Triangular(1.0, 9.0, 4, 4, scale=lambda cycle: 1 / cycle), 1.0, {4: 9, 8: 1, 12: 5, 20: 1 + 8 / 3}),
     (
         Triangular(1.0, 9.0, 4, 4, scale=lambda step: step / 8, scale_mode="iterations"),
-        7.0,
+        1.0,
         {0: 1, 2: 2, 4: 5, 8: 1, 12: 13},
     ),
+]
+
+POINTS += [
+    (Constant(), 3.0, {0: 3, 7: 3}),
+    (Constant(steps=2, factor=0.5), 3.0, {0: 1.5, 9: 1.5}),
+    (Ramp(4), 8.0, {0: 8, 1: 6, 2.5: 3, 3: 2, 4: 0, 5: 0, 1e9: 0}),
+    (Ramp(4, 0.25, 1.0), 8.0, {0: 2, 1: 3.5, 3: 6.5, 4: 8, 5: 8}),
+    (Ramp(0, 0.25, 1.0), 8.0, {0: 8, 1: 8}),
+    (Ramp(0.5, 0.0, 1.0), 8.0, {0: 0, 0.25: 4, 0.5: 8, 1: 8}),
+    (Ramp(8, 1.0, 0.5, "cosine"), 4.0, {0: 4, 4: 3, 8: 2, 12: 2}),
+    (Ramp(4, 1.0, 0.0, "1-sqrt"), 1.0, {0: 1, 1: 0.5, 4: 0, 5: 0}),
+    (Ramp(4, 1.0, 0.0, "polynomial", 2.0), 1.0, {0: 1, 1: 9 / 16, 2: 1 / 4, 3: 1 / 16, 4: 0, 5: 0}),
+    (Ramp(4, 1.0, 1 / 16, "exponential"), 8.0, {0: 8, 1: 4, 2: 2, 3: 1, 4: 0.5, 5: 0.5}),
+    (MultiStep((2, 2, 5), gamma=0.5), 8.0, {0: 8, 1: 8, 2: 2, 4: 2, 5: 1, 99: 1}),
+    (MultiStep((), gamma=0.5), 8.0, {0: 8, 99: 8}),
+    (MultiStep((0,), gamma=0.5), 8.0, {0: 4}),
+    (InverseSqrt(4), 3.0, {0: 3, 12: 1.5, 32: 1}),
+    (Table((1.0, 0.5, 0.25)), 8.0, {0: 8, 1: 4, 1.5: 3, 2: 2, 3: 2, 99: 2}),
+    (Cumulative(half_from_two), 8.0, {0: 8, 1: 8, 2: 4, 4: 1, 3: 2}),
+    # Cosines of 2, 4 and 8 steps, to the bottom at the last step of each: 1, 5 and 13.
+    (Restarts(2, T_mult=2), 8.0, {0: 8, 1: 0, 2: 8, 3.5: 4, 5: 0, 6: 8, 9.5: 4, 13: 0, 14: 8}),
+    (Restarts(4, resolution=0.0), 8.0, {0: 8, 2: 4, 3: 4 - 2 * math.sqrt(2), 4: 8, 6: 4, 402: 4}),
+    (Restarts(3, end=0.25, decay=0.5), 8.0, {0: 8, 1: 5, 2: 2, 3: 5, 4: 3.5, 5: 2, 6: 3.5}),
+    (Restarts(3, eta_min=2.0, decay=0.5), 8.0, {0: 8, 1: 5, 2: 2, 3: 5, 4: 3.5, 5: 2}),
+    (Restarts(1), 8.0, {0: 8, 1: 8, 2: 8}),
+    (Triangular(1.0, 9.0, 2, mode="triangular2"), 1.0, {0: 1, 2: 9, 4: 1, 6: 5, 10: 3}),
+    (Triangular(1.0, 9.0, 2, mode="exp_range", gamma=0.5), 1.0, {0: 1, 1: 3, 2: 3, 3: 1.5, 4: 1}),
 ]
 
 finite = st.floats(-1e6, 1e6)
@@ -85,11 +140,38 @@ one_cycles = st.builds(
     three_phase=st.booleans(),
 )
 triangulars = st.builds(Triangular, low=finite, high=finite, up=st.floats(0.5, 500), down=st.floats(0, 500))
+ramps = st.one_of(
+    st.builds(
+        Ramp,
+        steps=st.floats(0, 5000),
+        start=finite,
+        end=finite,
+        shape=st.sampled_from(["linear", "cosine", "1-sqrt", "polynomial"]),
+        power=st.floats(0.1, 5),
+    ),
+    st.builds(Ramp, steps=st.floats(0, 5000), start=positive, end=positive, shape=st.just("exponential")),
+)
 curves = st.one_of(
+    ramps,
+    st.builds(Constant, steps=st.none() | st.floats(0, 500), factor=finite),
+    st.builds(MultiStep, st.lists(st.integers(0, 5000)).map(sorted).map(tuple), gamma=st.floats(-1, 1)),
+    st.builds(InverseSqrt, positive),
+    st.builds(Table, st.lists(finite, min_size=1).map(tuple)),
+    st.builds(
+        Restarts,
+        st.floats(0.5, 500),
+        st.just(1) | st.floats(1.01, 4),
+        end=finite,
+        eta_min=finite,
+        decay=st.floats(-1, 1),
+        resolution=st.floats(0, 1),
+    ),
+    st.just(Cumulative(halve_each)),
     st.builds(Step, step_size=st.integers(1, 500), gamma=st.floats(-1, 1)),
     st.builds(Exponential, gamma=st.floats(-1, 1)),
     st.just(Function(halve_each)),
-    st.builds(Cosine, T_max=st.floats(0.5, 5000), eta_min=finite),
+    st.builds(CosineWave, T_max=st.floats(0.5, 5000), eta_min=finite),
+    st.builds(Anneal, steps=st.floats(0, 500), to=finite, anneal_strategy=st.sampled_from(["cos", "linear"])),
     one_cycles,
     triangulars,
 )
@@ -111,14 +193,14 @@ def test_one_cycle_meets_its_three_values_exactly(three_phase, anneal_strategy):
 
 
 def test_cosine_meets_its_two_values_exactly():
-    curve = Cosine(T_max=7, eta_min=1e-9)
+    curve = CosineWave(T_max=7, eta_min=1e-9)
     assert [curve.value(step, base=0.7) for step in (0, 7, 14)] == [0.7, 1e-9, 0.7]
 
 
 def test_cosine_keeps_its_digits_next_to_a_zero_end():
     # cos(pi (1 - h)) + 1 is (pi h)^2 / 2 for small h, here to 2e-9; one rounding of the cosine moves it by 1e-9.
     h = 1e-4
-    assert Cosine(T_max=10_000).value(9_999) == pytest.approx((math.pi * h) ** 2 / 4, rel=5e-9)
+    assert CosineWave(T_max=10_000).value(9_999) == pytest.approx((math.pi * h) ** 2 / 4, rel=5e-9)
 
 
 @given(curve=curves, base=finite, steps=st.integers(0, 40))
@@ -196,7 +278,7 @@ def test_triangular_is_periodic(low, high, up, down, step, cycles):
 @given(t_max=st.floats(0.5, 5000), eta_min=finite, base=finite, step=steps)
 def test_cosine_stays_between_base_and_eta_min(t_max, eta_min, base, step):
     slack = 2 * EPS * max(abs(base), abs(eta_min))
-    value = Cosine(t_max, eta_min).value(step, base)
+    value = CosineWave(t_max, eta_min).value(step, base)
     assert min(base, eta_min) - slack <= value <= max(base, eta_min) + slack
 
 
@@ -208,6 +290,34 @@ def test_decays_shrink_by_gamma_each_time(gamma, base, step_size, step):
         exponential.value(step - 1, base) * gamma, rel=8 * EPS, abs=1e-300
     )
     assert staircase.value(step, base) == exponential.value(step // step_size, base)
+
+
+@given(curve=ramps, step=st.floats(0, 6000), base=finite)
+def test_a_ramp_stays_between_its_ends_and_holds(curve, step, base):
+    slack = 4 * EPS * max(abs(curve.start), abs(curve.end))
+    assert min(curve.start, curve.end) - slack <= curve.value(step) <= max(curve.start, curve.end) + slack
+    assert curve.value(curve.steps, base) == curve.value(curve.steps + step, base) == base * curve.end
+
+
+@given(curve=ramps)
+def test_a_ramp_starts_at_its_start(curve):
+    assert curve.value(0) == pytest.approx(curve.end if curve.steps == 0 else curve.start, rel=2 * EPS, abs=0)
+
+
+@given(t_0=st.floats(0.5, 500), t_mult=st.just(1) | st.floats(1.01, 4), step=steps)
+def test_restarts_are_where_the_lengths_add_up(t_0, t_mult, step):
+    cycle, position, length = Restarts(t_0, t_mult).place(step)
+    start = sum(t_0 * t_mult**i for i in range(cycle)) if cycle < 5000 else cycle * t_0
+    slack = 1e-9 * (1 + step)
+    assert start + position == pytest.approx(step, abs=slack)
+    assert -slack <= position <= length + slack
+
+
+@given(curve=curves, base=finite, step=steps)
+def test_a_relative_curve_is_a_factor(curve, base, step):
+    # The scheduler counts on it: one factor for all groups.
+    if curve.relative:
+        assert curve.value(step, base) == base * curve.value(step)
 
 
 @given(curve=curves)
@@ -250,10 +360,19 @@ triangle = {"low": 0.1, "high": 1.0, "up": 4, "down": 4}
         (Exponential, {"gamma": inf}, ValueError, "gamma=inf must be finite"),
         (Exponential, {"gamma": 1j}, TypeError, "gamma=1j is a complex: pass a number"),
         (Function, {"factor": 0.5}, TypeError, "factor=0.5 is a float: pass a function of the step"),
-        (Cosine, {"T_max": 0}, ValueError, "T_max=0 must be greater than 0"),
-        (Cosine, {"T_max": -5}, ValueError, "T_max=-5 must be greater than 0"),
-        (Cosine, {"T_max": inf}, ValueError, "T_max=inf must be greater than 0 and finite"),
-        (Cosine, {"T_max": 5, "eta_min": nan}, ValueError, "eta_min=nan must be finite"),
+        (CosineWave, {"T_max": 0}, ValueError, "T_max=0 must be greater than 0"),
+        (CosineWave, {"T_max": -5}, ValueError, "T_max=-5 must be greater than 0"),
+        (CosineWave, {"T_max": inf}, ValueError, "T_max=inf must be greater than 0 and finite"),
+        (CosineWave, {"T_max": 5, "eta_min": nan}, ValueError, "eta_min=nan must be finite"),
+        (Anneal, {"steps": -1, "to": 0.1}, ValueError, "steps=-1 must be at least 0 and finite"),
+        (Anneal, {"steps": 5, "to": nan}, ValueError, "to=nan must be finite"),
+        (Anneal, {"steps": 5, "to": "0.1"}, TypeError, "to='0.1' is a str: pass a number"),
+        (
+            Anneal,
+            {"steps": 5, "to": 1, "anneal_strategy": "exp"},
+            ValueError,
+            "anneal_strategy='exp' must be",
+        ),
         (OneCycle, {**cycle, "total_steps": 0}, ValueError, "total_steps=0 must be greater than 0"),
         (OneCycle, {**cycle, "total_steps": -1}, ValueError, "total_steps=-1 must be greater than 0"),
         (OneCycle, {**cycle, "total_steps": 10.0}, ValueError, "total_steps=10.0 must be an integer"),
@@ -266,6 +385,36 @@ triangle = {"low": 0.1, "high": 1.0, "up": 4, "down": 4}
         (OneCycle, {**cycle, "pct_start": nan}, ValueError, "pct_start=nan must be in [0, 1]"),
         (OneCycle, {**cycle, "pct_start": "0.3"}, TypeError, "pct_start='0.3' is a str: pass a number"),
         (OneCycle, {**cycle, "anneal_strategy": "exp"}, ValueError, "anneal_strategy='exp' must be 'cos'"),
+        (Constant, {"steps": -1}, ValueError, "steps=-1 must be at least 0"),
+        (Constant, {"factor": nan}, ValueError, "factor=nan must be finite"),
+        (Constant, {"factor": "1"}, TypeError, "factor='1' is a str: pass a number"),
+        (Ramp, {"steps": -1}, ValueError, "steps=-1 must be at least 0"),
+        (Ramp, {"steps": inf}, ValueError, "steps=inf must be at least 0 and finite"),
+        (Ramp, {"steps": 5, "start": nan}, ValueError, "start=nan must be finite"),
+        (Ramp, {"steps": 5, "shape": "cos"}, ValueError, "shape='cos' must be 'linear', 'cosine', '1-sqrt'"),
+        (Ramp, {"steps": 5, "shape": "exponential"}, ValueError, "end=0.0 must be greater than 0"),
+        (Ramp, {"steps": 5, "shape": "polynomial", "power": 0}, ValueError, "power=0 must be greater than 0"),
+        (MultiStep, {"milestones": [5, 3]}, ValueError, "milestones=[5, 3] must not fall: sort them"),
+        (MultiStep, {"milestones": [-1]}, ValueError, "milestones=-1 must be at least 0"),
+        (MultiStep, {"milestones": 5}, TypeError, "milestones=5 is a int: pass a list of steps"),
+        (MultiStep, {"milestones": [5], "gamma": nan}, ValueError, "gamma=nan must be finite"),
+        (InverseSqrt, {"timescale": 0}, ValueError, "timescale=0 must be greater than 0"),
+        (Table, {"factors": []}, TypeError, "factors=[]: pass a list of at least one number"),
+        (Table, {"factors": [1.0, nan]}, ValueError, "factors=nan must be finite"),
+        (Table, {"factors": [1.0, "2"]}, TypeError, "factors='2' is a str: pass a number"),
+        (Cumulative, {"factor": 0.5}, TypeError, "factor=0.5 is a float: pass a function of the step"),
+        (Restarts, {"T_0": 0}, ValueError, "T_0=0 must be greater than 0"),
+        (Restarts, {"T_0": 5, "T_mult": 0.5}, ValueError, "T_mult=0.5 must be at least 1"),
+        (Restarts, {"T_0": 5, "T_mult": nan}, ValueError, "T_mult=nan must be finite"),
+        (Restarts, {"T_0": 5, "decay": nan}, ValueError, "decay=nan must be finite"),
+        (Restarts, {"T_0": 5, "resolution": -1}, ValueError, "resolution=-1 must be at least 0"),
+        (
+            Triangular,
+            {**triangle, "mode": "saw"},
+            ValueError,
+            "mode='saw' must be 'triangular', 'triangular2' or",
+        ),
+        (Triangular, {**triangle, "gamma": nan}, ValueError, "gamma=nan must be finite"),
         (Triangular, {**triangle, "low": nan}, ValueError, "low=nan must be finite"),
         (Triangular, {**triangle, "high": inf}, ValueError, "high=inf must be finite"),
         (Triangular, {**triangle, "up": 0}, ValueError, "up=0 must be greater than 0"),
@@ -288,3 +437,43 @@ def test_a_function_that_returns_no_number(returned):
     for curve in (Function(factor), Triangular(**triangle, scale=factor, scale_mode="iterations")):
         with pytest.raises(ValueError, match=re.escape(f"factor(3) returned {returned!r}: return a finite")):
             curve.value(3)
+
+
+@pytest.mark.parametrize(
+    ("text", "joins"),
+    [
+        ("cosine(5)", ()),
+        ("warmup(5) >> cosine(10)", (5,)),
+        ("warmup(5) >> constant(0) >> linear(10)", (5, 5)),
+        ("(warmup(5) >> linear(5)).take(20) >> linear(1)", (5, 20)),
+        ("(warmup(5) >> linear(5)).take(4)", ()),
+        ("(warmup(5) >> linear(5)).stretch(100)", (50,)),
+        ("(warmup(5) >> linear(5)).fixed(3)", (5,)),
+        ("(warmup(5) >> linear(5)) * (warmup(7) >> linear(5)) * 2", (5, 7)),
+        ("wsd(100, 10, 20)", (10, 80)),
+    ],
+)
+def test_where_the_parts_of_a_curve_meet(text, joins):
+    assert parse(text).joins == joins
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "shown"),
+    [
+        ("linear(100)", None, range(106)),
+        ("linear(100)", 7, range(7)),
+        ("constant(0)", None, range(1)),
+        ("exponential(0.5)", None, range(1000)),
+        ("warmup(2000) >> constant()", None, range(4000)),
+        ("constant(1e300) >> constant()", None, range(1000)),
+        ("linear(100)", 10**9, range(0, 10**9, 10**4)),
+    ],
+)
+def test_a_picture_shows_all_parts(text, steps, shown):
+    assert parse(text).shown(steps) == shown
+
+
+def test_a_picture_of_no_steps_is_refused():
+    for steps in (0, 2**60):
+        with pytest.raises(ValueError, match=f"steps={steps} must be at"):
+            parse("linear(100)").shown(steps)
