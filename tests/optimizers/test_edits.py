@@ -160,6 +160,40 @@ def give_a_group_a_name(o):
     o.param_groups[0]["lr"] = 0.77
 
 
+def a_rate_that_comes_back(o):
+    group = o.param_groups[0]
+    before = group["lr"]
+    for lr in (
+        before,
+        numpy.float64(0.25),
+        numpy.float64(0.25),
+        before,
+        torch.tensor(before),
+        before,
+        0.0,
+        before,
+    ):
+        group["lr"] = lr
+        step(o, gradients(1, first(o).dtype, shapes=[p.shape for p in params_of(o)], seed=9)[0])
+
+
+def fill_a_tensor_that_was_equal_to_the_rate(o):
+    group = o.param_groups[0]
+    group["lr"] = 0.5
+    step(o, gradients(1, first(o).dtype, shapes=[p.shape for p in params_of(o)], seed=9)[0])
+    group["lr"] = torch.tensor(0.5)
+    step(o, gradients(1, first(o).dtype, shapes=[p.shape for p in params_of(o)], seed=9)[0])
+    group["lr"].fill_(0.01)
+
+
+def put_the_parameters_in_a_tuple(o):
+    o.param_groups[0]["params"] = tuple(o.param_groups[0]["params"])
+
+
+def put_the_groups_in_a_tuple(o):
+    o.param_groups = tuple(o.param_groups)
+
+
 def set_a_rate_in_place(o):
     o.param_groups[0]["lr"] = torch.tensor(0.1)
     step(o, gradients(1, shapes=[p.shape for p in params_of(o)], seed=9)[0])
@@ -345,6 +379,13 @@ def with_gradients_inside(memory):
     return [a, b]
 
 
+def with_gradients_that_reach_into_a_parameter(memory):
+    a = memory[4:8].detach().requires_grad_()
+    b, c = torch.zeros(6, requires_grad=True), torch.zeros(8, requires_grad=True)
+    a.grad, b.grad, c.grad = torch.full((4,), 100.0), memory[:6], memory[:8]
+    return [a, b, c]
+
+
 def with_a_gradient_that_starts_before_its_parameter(memory):
     a = memory[1:9].detach().requires_grad_()
     a.grad = memory[:8]
@@ -361,6 +402,7 @@ def one_with_gaps_over_one_without(memory):
     "make",
     [
         with_gradients_inside,
+        with_gradients_that_reach_into_a_parameter,
         with_a_gradient_that_starts_before_its_parameter,
         one_with_gaps_over_one_without,
     ],
@@ -375,6 +417,112 @@ def test_memory_that_a_step_reads_and_writes_is_used_in_order(make):
         return [memory]
 
     torch.testing.assert_close(*both_ends(run), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("move", ["share", "resize"])
+def test_memory_of_state_that_is_moved_by_an_alias_of_it(move):
+    def run(executor):
+        weight = torch.zeros(1000, requires_grad=True)
+        weight.grad = torch.ones(1000)
+        optimizer = surefoot.Adam([weight], lr=0.1, executor=executor)
+        optimizer.step()
+        alias = optimizer.state[weight]["exp_avg"].detach()
+        for _ in range(4):
+            optimizer.step()
+        if move == "share":
+            alias.share_memory_()
+        else:
+            alias.untyped_storage().resize_(1 << 20)
+        others = [torch.full((1000,), 7.0) for _ in range(50)]  # where it was
+        optimizer.step()
+        del others
+        return [weight, optimizer.state[weight]["exp_avg"]]
+
+    torch.testing.assert_close(*both_ends(run))
+
+
+@pytest.mark.parametrize("executor", ["cpu", "eager"])
+def test_a_graph_of_an_alias_of_state_knows_that_a_step_has_changed_it(executor):
+    weight = torch.zeros(2, requires_grad=True)
+    weight.grad = torch.ones(2)
+    optimizer = surefoot.Adam([weight], executor=executor)
+    optimizer.step()
+    alias = optimizer.state[weight]["exp_avg"].detach()
+    for _ in range(4):
+        optimizer.step()
+    loss = (torch.ones(2, requires_grad=True) * alias).sum()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@surefoot.rule
+def scaled(param, grad, /, lr):
+    return (param - lr * grad,)
+
+
+class Scaled(surefoot.optimizers.Optimizer):
+    """Its numbers depend on an entry that is no hyperparameter of the class."""
+
+    rule = scaled
+    counters = {}  # noqa: RUF012 - it is overridden, not changed
+
+    def __init__(self, params, lr=0.1, **extras):
+        super().__init__(params, {"lr": lr}, **extras)
+
+    def scalars(self, hyper, state):
+        return {"lr": hyper["lr"] * float(hyper.get("scale", 1.0))}
+
+
+@pytest.mark.parametrize("scale", [2.0, numpy.float32(2), torch.tensor(2.0)])
+def test_numbers_may_depend_on_any_entry_of_a_group(scale):
+    def run(executor):
+        a, b = parameters(shapes=((2,), (2,)))
+        groups = [
+            {"params": [a], "scale": copy.deepcopy(scale)},
+            {"params": [b], "scale": copy.deepcopy(scale)},
+        ]
+        optimizer = Scaled(groups, executor=executor)
+        for n in range(4):
+            if n == 2 and isinstance(scale, torch.Tensor):
+                optimizer.param_groups[1]["scale"].fill_(10.0)
+            elif n == 2:
+                optimizer.param_groups[1]["scale"] = scale * 5
+            step(optimizer, [torch.ones(2), torch.ones(2)])
+        return [a, b]
+
+    torch.testing.assert_close(*both_ends(run))
+
+
+def test_a_group_that_is_made_capturable_goes_to_the_eager_executor():
+    optimizer = surefoot.Adam(parameters())
+    for grads in gradients(2):
+        step(optimizer, grads)
+    optimizer.param_groups[0]["capturable"] = True
+    step(optimizer, gradients(1)[0])
+    assert "(capturable)" in repr(optimizer)
+
+
+@pytest.mark.parametrize("executor", ["cpu", "eager"])
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("lr", torch.ones(2), ValueError, r"lr is a tensor of shape \(2,\): pass one number"),
+        ("lr", "0.1", TypeError, "lr='0.1' is a str: pass a number"),
+        ("eps", None, TypeError, "eps=None is a NoneType: pass a number"),
+        ("weight_decay", None, TypeError, "weight_decay=None is a NoneType: pass a number"),
+        ("betas", 0.9, ValueError, "betas=0.9: pass two numbers"),
+        ("betas", (0.9, None), TypeError, r"betas\[1\]=None is a NoneType: pass a number"),
+    ],
+)
+def test_an_edit_that_is_no_number_is_named(name, value, error, message, executor):
+    optimizer = surefoot.AdamW(parameters(), executor=executor)
+    step(optimizer, gradients(1)[0])
+    optimizer.param_groups[0][name] = value
+    before = tensors_of(optimizer)
+    with pytest.raises(error, match=message):
+        optimizer.step()
+    assert_same(tensors_of(optimizer), before)
 
 
 def test_averages_of_parameters_that_were_apart():

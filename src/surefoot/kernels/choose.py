@@ -122,13 +122,15 @@ def overlapping(members: Sequence[Member], counters: Sequence[str]) -> list[Tens
         for writes, tensors in ((True, written), (False, read)):
             spans += [(*span, writes, place) for span in map(_span, tensors) if span]
     found: set[int] = set()
-    last_end, last_owner = {True: 0, False: 0}, {True: 0, False: 0}
+    open_writes: list[tuple[int, int]] = []  # end and place of those that have begun, and not ended
+    open_reads: list[tuple[int, int]] = []
     for start, end, writes, place in sorted(spans):
-        for other in (True, False) if writes else (True,):
-            if start < last_end[other]:
-                found |= {place, last_owner[other]}
-        if end > last_end[writes]:
-            last_end[writes], last_owner[writes] = end, place
+        open_writes = [span for span in open_writes if span[0] > start]
+        open_reads = [span for span in open_reads if span[0] > start]
+        met = [*open_writes, *open_reads] if writes else open_writes
+        if met:
+            found |= {place, *(other for _, other in met)}
+        (open_writes if writes else open_reads).append((end, place))
     return [members[place].param for place in found]
 
 

@@ -159,6 +159,13 @@ class Table:
         """Whether nobody else held any part of the state at the last look."""
         return self._result[3] == 1
 
+    def memory_alone(self) -> bool:
+        """Whether no alias shares the memory of any part of the state, and no graph holds it."""
+        return all(
+            thing._use_count() <= 1 and torch._C._storage_Use_Count(thing.untyped_storage()._cdata) <= 2
+            for thing in self._things
+        )
+
     @property
     def complete(self) -> bool:
         """Whether all rows have a gradient."""
@@ -200,7 +207,7 @@ class Table:
         self._count.arguments[-2:] = self._kinds, start + 8 * len(numbers)
         for lane in self._lanes:
             lane.prepare(start, self._kinds)
-        # State that others may hold may be in a graph of theirs.
+        # State that others can reach may be in a graph of theirs.
         increment_version(self.params if self.complete else [self.params[row] for row in self.active])
         if not self._trusted:
             increment_version(self._things)

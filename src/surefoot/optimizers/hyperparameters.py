@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import chain
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -46,34 +47,45 @@ RANGES = {
     "t0": Range(low=-math.inf, closed=True),  # and so is never to average
 }
 
+UNREAD = {"params", "param_names", "foreach", "fused"}
+"""Entries of a group that no number depends on."""
+
 # Hyperparameters of two numbers, with an example.
 PAIRS = {"betas": "(0.9, 0.999)", "etas": "(0.5, 1.2)", "step_sizes": "(1e-6, 50)"}
 
 
 def check_ranges(group: Group) -> None:
-    """Raises ValueError or TypeError where a hyperparameter of a group is out of its range."""
+    """Raises ValueError or TypeError where a hyperparameter of a group is no number, or out of its range."""
+    check_kinds(group)
     for name in RANGES.keys() & group.keys():
-        if name not in PAIRS:
-            _check_number(name, group[name], RANGES[name])
-            continue
-        if not (isinstance(group[name], tuple | list) and len(group[name]) == 2):
-            raise ValueError(f"{name}={group[name]!r}: pass two numbers, as in {PAIRS[name]}")
-        for i, value in enumerate(group[name]):
-            _check_number(f"{name}[{i}]", value, RANGES[name])
+        for label, value in _numbers(name, group[name]):
+            low, high, closed = RANGES[name]
+            if not (low <= value < high or (closed and value == high)) or value == -math.inf:
+                if closed or high < math.inf:
+                    bounds = f"in {'[' if low > -math.inf else '('}{low:g}, {high:g}{']' if closed else ')'}"
+                else:
+                    bounds = f"at least {low:g} and finite" if low > -math.inf else "finite"
+                raise ValueError(f"{label}={float(value)!r} must be {bounds}")
 
 
-def _check_number(name: str, value: Any, within: Range) -> None:
-    low, high, closed = within
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise ValueError(f"{name} is a tensor of shape {tuple(value.shape)}: pass one number")
-    if not hasattr(value, "__float__"):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: pass a number")
-    if not (low <= value < high or (closed and value == high)) or value == -math.inf:
-        if closed or high < math.inf:
-            bounds = f"in {'[' if low > -math.inf else '('}{low:g}, {high:g}{']' if closed else ')'}"
-        else:
-            bounds = f"at least {low:g} and finite" if low > -math.inf else "finite"
-        raise ValueError(f"{name}={float(value)!r} must be {bounds}")
+def check_kinds(group: Group) -> None:
+    """Raises ValueError or TypeError where a hyperparameter of a group is not a number, or two where it should be."""
+    for name in RANGES.keys() & group.keys():
+        for label, value in _numbers(name, group[name]):
+            if isinstance(value, Tensor) and value.numel() != 1:
+                raise ValueError(f"{label} is a tensor of shape {tuple(value.shape)}: pass one number")
+            if not hasattr(value, "__float__"):
+                raise TypeError(f"{label}={value!r} is a {type(value).__name__}: pass a number")
+
+
+def _numbers(name: str, value: Any) -> list[tuple[str, Any]]:
+    """The numbers of a hyperparameter, each with what to call it."""
+    if name not in PAIRS:
+        return [(name, value)]
+    many = isinstance(value, tuple | list | Tensor | np.ndarray) and getattr(value, "ndim", 1) == 1
+    if not many or len(value) != 2:
+        raise ValueError(f"{name}={value!r}: pass two numbers, as in {PAIRS[name]}")
+    return [(f"{name}[{i}]", number) for i, number in enumerate(value)]
 
 
 def live(group: Group) -> str:
@@ -102,6 +114,14 @@ class Hyperparameters:
         self._names = [_names(group, optimizer.defaults) for group in groups]
         self._readers = [_reader(names) for names in self._names]
         self._sizes = list(map(len, groups))
+        self._live = [live(group) for group in groups]
+        # Whether there are entries that may change in themselves: a rule's numbers may depend on them.
+        self._odd = [
+            {*group} - {*names} > UNREAD & group.keys()
+            for group, names in zip(groups, self._names, strict=True)
+        ]
+        self._types: list[Any] = [None for _ in groups]
+        self._raw: list[Any] = [None for _ in groups]  # as last read; None if anything can change in itself
         self.values: list[Any] = [None for _ in groups]
         self.plain: list[Group] = list(groups)
         self.buffers: list[tuple[str, ...]] = [optimizer.buffers(group) for group in groups]
@@ -126,12 +146,12 @@ class Hyperparameters:
         changes = self.changes
         if not self._read(optimizer):
             return False
-        if changes != self.changes:
-            self._stable = False
+        if changes != self.changes or None in self._raw:
+            self._stable, self._noted = False, None
         elif compiled and not self._stable:
             # Values that are written anew at each step are not noted at each step.
             self._stable = True
-            if all(map(is_, self.plain, groups)):  # no value can change in itself
+            if all(isinstance(some, list) for some in (groups, *(group["params"] for group in groups))):
                 self._noted = Groups(groups, self._names)
         return True
 
@@ -149,23 +169,35 @@ class Hyperparameters:
             values = [read(group) for read, group in zip(self._readers, self._groups, strict=True)]
         except KeyError:  # there is another entry in the place of one
             return False
-        if _equal(values, self.values):
+        if None not in self._raw and all(map(is_, chain(*values), chain(*self._raw))):
             return True
-        self.changes += 1
-        holds = True
+        changes = self.changes
         for i, (group, value) in enumerate(zip(self._groups, values, strict=True)):
-            if _equal(value, self.values[i]):
+            plain = _is_plain(value)
+            types = [tuple(map(type, v)) if type(v) is tuple else type(v) for v in value]
+            if types != self._types[i]:
+                check_kinds(group)
+                self._types[i] = types
+            if live(group) != self._live[i]:
+                return False
+            if not plain and self._names[i] != _names(group, optimizer.defaults):
+                return False
+            self._raw[i], self.plain[i] = (
+                (value, group) if plain else (None, _plain(group, optimizer.defaults))
+            )
+            seen = value if plain else self._readers[i](self.plain[i])
+            if self._live[i]:
+                seen = None  # read at every step
+            elif self._odd[i]:
+                seen = (*seen, i)  # its numbers are its own
+            if seen is not None and seen == self.values[i]:
                 continue
-            self.values[i], self.plain[i] = value, group
-            if not _is_plain(value):
-                self.plain[i] = _plain(group, optimizer.defaults)
-                # Those that must stay tensors are read at every step.
-                self.values[i] = None if live(group) else self._readers[i](self.plain[i])
-                holds = holds and self._names[i] == _names(group, optimizer.defaults)
+            self.values[i], self.changes = seen, changes + 1
             buffers = optimizer.buffers(group)
-            holds = holds and buffers == self.buffers[i]
-            self.buffers[i] = buffers
-        return holds
+            if buffers != self.buffers[i]:
+                self.buffers[i] = buffers
+                return False
+        return True
 
 
 def _plain(group: Group, names: Iterable[str]) -> Group:
@@ -173,13 +205,15 @@ def _plain(group: Group, names: Iterable[str]) -> Group:
     keep = live(group)
 
     def number(value: Any) -> Any:
+        if _is_plain(value):
+            return value
+        if isinstance(value, tuple | list) or (isinstance(value, Tensor) and value.numel() > 1):
+            return tuple(map(number, value))
         if isinstance(value, Tensor):
             return value.reshape(()) if keep else value.item()
-        if isinstance(value, tuple | list):
-            return tuple(map(number, value))
-        if isinstance(value, np.ndarray):
-            return tuple(value.tolist()) if value.ndim else value.item()
-        return value.item() if hasattr(value, "item") else value  # NumPy's numbers
+        if isinstance(value, np.ndarray | np.generic):
+            return tuple(value.tolist()) if value.size > 1 else value.item()
+        return float(value) if hasattr(value, "__float__") else value
 
     return {**group, **{name: number(group[name]) for name in names}}
 
@@ -191,20 +225,11 @@ def _is_plain(value: Any) -> bool:
 
 
 def _names(group: Group, defaults: Group) -> list[str]:
-    """The hyperparameters of a group that matter, and what else of it is a plain value; a user may keep anything there."""
+    """The hyperparameters of a group, and what else of it is a plain value: a rule's numbers may depend on it."""
     return [
-        name
-        for name, value in group.items()
-        if (name in defaults or isinstance(value, int | float | str)) and name not in ("foreach", "fused")
+        name for name, value in group.items() if name not in UNREAD and (name in defaults or _is_plain(value))
     ]
 
 
 def _reader(names: list[str]) -> Callable[[Group], Any]:
     return itemgetter(*names) if len(names) > 1 else lambda group: tuple(group[name] for name in names)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except ValueError:  # an array, which is equal in parts
-        return False

@@ -94,7 +94,7 @@ class Plan:
         self.reasons = Counter(reason or "memory that another tensor shares" for _, reason in others)
         self._eager = [(member.group, member.param) for member, _ in others]
         self._work: list[Member] = []
-        self._trusted, self._asked = False, 0
+        self._trusted, self._asked, self._asked_before = False, 0, -1
         self._table = Table(optimizer.rule, counters, served, optimizer._state) if served else None
         self._used = [list(member.scalars) for member, _ in served]
         self._unused = [used.count(False) for used in self._used]
@@ -110,8 +110,10 @@ class Plan:
             held, asked = optimizer._state, self._asked
             status = self._table.look(held, self._trusted)
             # With no more owners than these nobody else can reach the state, until it is asked for.
-            alone = self._table.alone and sys.getrefcount(held) <= _owners()
-            self._trusted = alone and asked == self._asked
+            alone = self._table.alone and sys.getrefcount(held) <= _owners() and asked == self._asked
+            if alone and not self._trusted:  # perhaps its memory, by an alias, or a graph
+                alone = asked == self._asked_before and self._table.memory_alone()
+            self._trusted, self._asked_before = alone, asked
             if status == STALE or not self._compute(optimizer, self._table, status):
                 return False
         self._work = []
