@@ -161,7 +161,7 @@ class Step(_Factor):
         checks.finite("gamma", self.gamma)
 
     def value(self, step: float, base: float = 1.0) -> float:
-        return base * float(self.gamma) ** (step // self.step_size)
+        return base * math.pow(self.gamma, step // self.step_size)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class MultiStep(_Factor):
         object.__setattr__(self, "milestones", tuple(self.milestones))
 
     def value(self, step: float, base: float = 1.0) -> float:
-        return base * float(self.gamma) ** bisect_right(self.milestones, step)
+        return base * math.pow(self.gamma, bisect_right(self.milestones, step))
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Exponential(_Factor):
         checks.finite("gamma", self.gamma)
 
     def value(self, step: float, base: float = 1.0) -> float:
-        return base * float(self.gamma) ** step
+        return base * math.pow(self.gamma, step)
 
 
 @dataclass(frozen=True)
@@ -502,7 +502,7 @@ class Triangular(_Factor):
             return _number(self.scale, cycle if self.scale_mode == "cycle" else step)
         if self.mode == "triangular2":
             return math.ldexp(1.0, 1 - cycle)
-        return float(self.gamma) ** step if self.mode == "exp_range" else 1.0
+        return math.pow(self.gamma, step) if self.mode == "exp_range" else 1.0
 
 
 def _line(start: float, end: float, share: float) -> float:
