@@ -280,7 +280,7 @@ def schedule(
 
 
 def _value(curve: Curve, step: float, base: float) -> float:
-    with suppress(ArithmeticError, TypeError):  # too large; a root of a negative number
+    with suppress(ArithmeticError, TypeError, ValueError):  # too large; a root of a negative number
         if math.isfinite(value := curve.value(step, base)):
             return value
     raise ValueError(
@@ -331,3 +331,7 @@ def main() -> None:
             f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True
         )
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,8 @@ import warnings
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from lr_scheduler.schedules import (
     SEQUENCES,
     Schedule,
@@ -110,6 +112,21 @@ def test_20_lr_is_a_function_of_step_and_base_however_it_was_edited_or_resumed()
     for n in (7, 0, 29, 7):
         alone.set(n)
         assert alone.get_last_lr() == [SCHEDULE.value(n, 0.1), SCHEDULE.value(n, 0.01)]
+
+
+@given(steps=st.lists(st.integers(0, 10**6), min_size=1, max_size=8))
+def test_20_set_goes_anywhere_in_any_order(steps):
+    scheduler = ours.Scheduler(
+        make_optimizer(surefoot), lr=SCHEDULE, momentum=curves.cosine_restarts(7, mult=1.5)
+    )
+    for n in steps:
+        scheduler.set(n)
+        fresh = ours.Scheduler(
+            make_optimizer(surefoot), lr=SCHEDULE, momentum=curves.cosine_restarts(7, mult=1.5)
+        )
+        fresh.set(n)
+        assert values(scheduler.optimizer) == values(fresh.optimizer)
+        assert scheduler.state_dict() == fresh.state_dict()
 
 
 def sequence(schedulers, parts, milestones, library=surefoot, optimizer="SGD"):
@@ -388,8 +405,9 @@ def test_26_groups_that_are_added_join_by_name():
     assert train(scheduler, 1)[-1] == pytest.approx([0.1 / 4, 0.001, 0.8, 1.0])
     del optimizer.param_groups[0]  # and those that are left keep what they are
     assert train(scheduler, 2)[-1] == pytest.approx([0.0001, 0.08, 0.25])
+    state = scheduler.state_dict()
     again = build(optimizer)
-    again.load_state_dict(scheduler.state_dict())
+    again.load_state_dict(state)
     assert again.get_last_lr() == scheduler.get_last_lr()
 
 
@@ -408,8 +426,9 @@ def test_27_a_plateau_is_a_factor_over_any_curve():
     assert lrs == [
         max(curve.value(n + 1, 0.1) * 0.5**k, min(0.02, curve.value(n + 1, 0.1))) for n, k in enumerate(cuts)
     ]
+    state = json.loads(json.dumps(scheduler.state_dict(), allow_nan=False))
     again = ours.Scheduler(optimizer, lr=curve, plateau=ours.Plateau(factor=0.5, patience=1, min_lr=0.02))
-    again.load_state_dict(json.loads(json.dumps(scheduler.state_dict(), allow_nan=False)))
+    again.load_state_dict(state)
     assert again.get_last_lr() == scheduler.get_last_lr()
     for each in (scheduler, again):
         each.observe(0.5)
@@ -579,6 +598,13 @@ def test_34_momentum_is_cycled_where_the_optimizer_has_it(name):
         ({"groups": {"top": 0.1}}, TypeError, "groups['top']=0.1: pass a curve, or a dict of curves"),
         ({"groups": {"top": {"lr": 0.1}}}, TypeError, "groups['top']['lr']=0.1 is a float: pass a curve"),
         ({"groups": {"top": {"speed": linear(5)}}}, ValueError, "SGD has no number 'speed' to schedule"),
+        ({"lr": linear(5), "plateau": 5}, TypeError, "plateau=5 is a int: pass Plateau(...)"),
+        ({"lr": linear(5), "last_epoch": -2}, ValueError, "last_epoch=-2 must be at least -1"),
+        (
+            {"momentum": linear(5), "betas": (linear(5), None)},
+            ValueError,
+            "momentum and betas[0] are one number",
+        ),
         ({"lr": [linear(5)]}, RuntimeError, "lr has curves for 1 groups, but the optimizer has 2 now"),
     ],
 )
@@ -635,6 +661,23 @@ def test_what_is_wrong_is_named_and_nothing_is_changed(settings, error, message)
             ValueError,
             "both name their own values: their product means nothing",
         ),
+        (
+            lambda o, a: ours.SequentialLR(
+                o, [a, ours.Scheduler(o, lr=linear(5), plateau=ours.Plateau())], [5]
+            ),
+            ValueError,
+            "schedulers[1] has a plateau, which has no curve to join",
+        ),
+        (
+            lambda o, a: (a.set(3), ours.ChainedScheduler([a, ours.StepLR(o, 3)])),
+            ValueError,
+            "are at steps [0, 3]",
+        ),
+        (
+            lambda o, a: ours.OneCycleLR(o, "grops", 10),
+            TypeError,
+            'pass a number, a list of numbers or "groups"',
+        ),
         (lambda o, a: a.set(-1), ValueError, "step=-1 must be at least 0"),
         (
             lambda o, a: a.observe(1.0),
@@ -657,6 +700,215 @@ def test_other_mistakes_are_named(build, error, message):
     optimizer = make_optimizer(surefoot)
     with pytest.raises(error, match=re.escape(message)):
         build(optimizer, ours.ExponentialLR(optimizer, 0.9))
+
+
+@LIBRARIES
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_copy_of_a_scheduler_that_counts_updates_goes_on(library, copied):
+    scheduler = ours.Scheduler(make_optimizer(library), lr=linear(100))
+    train(scheduler, 10)
+    a_step(scheduler.optimizer)
+    optimizer, other = copied((scheduler.optimizer, scheduler))
+    assert other.optimizer is optimizer
+    for each in (scheduler, other):
+        each.step()
+        each.step()
+        assert each.last_epoch == 11
+        train(each, 3)
+        assert each.last_epoch == 14
+
+
+@LIBRARIES
+@pytest.mark.parametrize("every", [1, 10])
+def test_updates_that_were_not_counted_yet_are_in_the_state(library, every):
+    def go(scheduler, batches):
+        for batch in batches:
+            a_step(scheduler.optimizer)
+            if (batch + 1) % every == 0:
+                scheduler.step()
+        return scheduler
+
+    straight = go(ours.Scheduler(make_optimizer(library), lr=linear(100)), range(20))
+    first = go(ours.Scheduler(make_optimizer(library), lr=linear(100)), range(15))
+    a_step(first.optimizer)  # and saved before the scheduler's step
+    state = json.loads(json.dumps(first.state_dict()))
+    again = ours.Scheduler(make_optimizer(library), lr=linear(100))
+    again.load_state_dict(state)
+    if (15 + 1) % every == 0:
+        again.step()
+    assert go(again, range(16, 20)).last_epoch == straight.last_epoch
+
+
+def test_torchs_fused_step_that_a_scaler_skipped_is_not_counted():
+    weight = torch.ones(2, requires_grad=True)
+    optimizer, scaler = torch.optim.AdamW([weight], fused=True), Scaler()
+    scheduler = ours.Scheduler(optimizer, lr=exponential(0.5))
+    for bad in (False, True, True, False):
+        optimizer.zero_grad()
+        scaler.scale((weight * (math.inf if bad else 1.0)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+    assert scheduler.last_epoch == 2
+
+
+def test_a_scheduler_of_ones_own_in_torchs_sequence_begins_at_its_step_0():
+    class Mine(torchs.LRScheduler):
+        def get_lr(self):
+            return [base * 0.9**self.last_epoch for base in self.base_lrs]
+
+    optimizer = make_optimizer(surefoot)
+    parts = [Mine(optimizer), ours.Scheduler(optimizer, lr=linear(10))]
+    lrs = train(ours.SequentialLR(optimizer, parts, [5]), 8)
+    assert [first for first, _ in lrs[5:]] == pytest.approx([0.1, 0.09, 0.08, 0.07])
+
+
+def test_parts_are_asked_for_whole_steps_alone():
+    optimizer, asked = make_optimizer(surefoot), []
+
+    def factor(epoch):
+        asked.append(epoch)
+        return 1.0
+
+    parts = [ours.LambdaLR(optimizer, factor), ours.LinearLR(optimizer, 1.0, 0.01, total_iters=5)]
+    run(ours.SequentialLR(optimizer, parts, [3]), 8)
+    assert {type(epoch) for epoch in asked} == {int}
+
+
+def test_a_chain_of_sequences_of_torchs_is_loaded_where_it_was():
+    def build(schedulers, optimizer):
+        up, down = (
+            schedulers.LinearLR(optimizer, 0.1, total_iters=3),
+            schedulers.ExponentialLR(optimizer, 0.9),
+        )
+        return schedulers.ChainedScheduler([schedulers.SequentialLR(optimizer, [up, down], [3])])
+
+    theirs = build(torchs, make_optimizer(torch.optim))
+    run(theirs, 4)
+    mine = build(ours, make_optimizer(surefoot))
+    mine.load_state_dict(theirs.state_dict())
+    assert mine.last_epoch == 4
+    assert_equal_torchs(run(mine, 5), run(theirs, 5))
+
+
+@pytest.mark.parametrize("first", ["ExponentialLR", "OneCycleLR"])
+def test_the_order_in_which_parts_are_built_does_not_matter(first):
+    optimizer = make_optimizer(surefoot, lrs=(0.1,))
+    build = {
+        "ExponentialLR": lambda: ours.ExponentialLR(optimizer, 0.9),
+        "OneCycleLR": lambda: ours.OneCycleLR(optimizer, 1.0, total_steps=10),
+    }
+    made = {name: build[name]() for name in sorted(build, key=lambda name: name != first)}
+    parts = [made["ExponentialLR"], made["OneCycleLR"]]
+    assert train(ours.SequentialLR(optimizer, parts, [5]), 5)[:2] == [[0.04], [0.04 * 0.9]]
+    ours.ChainedScheduler(
+        [ours.ExponentialLR(optimizer, 0.9), ours.OneCycleLR(optimizer, 1.0, total_steps=10)]
+    )
+
+
+def test_loading_a_scheduler_whose_turn_is_over_leaves_lr_alone():
+    def build():
+        optimizer = make_optimizer(surefoot)
+        return optimizer, ours.ExponentialLR(optimizer, 0.9), surefoot.swa_utils.SWALR(optimizer, 0.01, 4)
+
+    optimizer, decay, swa = build()
+    train(decay, 5)
+    train(swa, 2)
+    states = copy.deepcopy([optimizer.state_dict(), swa.state_dict(), decay.state_dict()])
+    again, decay_again, swa_again = build()
+    for each, state in zip((again, swa_again, decay_again), states, strict=True):
+        each.load_state_dict(state)
+    assert values(again) == values(optimizer)
+    assert train(swa_again, 5) == train(swa, 5)
+
+
+def test_schedulers_that_share_no_number_do_not_disturb_each_other():
+    optimizer = named()
+    both = [
+        ours.Scheduler(optimizer, lr=exponential(0.5)),
+        ours.Scheduler(optimizer, weight_decay=linear(5)),
+        ours.Scheduler(optimizer, momentum=linear(5)),
+    ]
+    head = ours.Scheduler(named(), groups={"top": linear(10)})
+    for _ in range(3):
+        a_step(optimizer)
+        head.optimizer.param_groups[0]["lr"] = 0.3 / (1 + head.last_epoch)  # which it does not drive
+        a_step(head.optimizer)
+        for scheduler in (*both, head):
+            scheduler.step()
+
+
+@pytest.mark.parametrize("T_mult", [1, 1.5, 2])
+@pytest.mark.parametrize("T_0", [2.5, 3])
+def test_warm_restarts_resume_between_whole_steps(T_0, T_mult):  # noqa: N803 - torch's names
+    def build():
+        return ours.CosineAnnealingWarmRestarts(make_optimizer(surefoot), T_0, T_mult)
+
+    first = build()
+    for epoch in (None, None, 4.7, None, 8.2, 11):
+        a_step(first.optimizer)
+        first.step(epoch)
+        again = build()
+        again.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert values(again.optimizer) == values(first.optimizer)
+    first.set(0)
+    assert (first.T_cur, values(first.optimizer)[0][0]) == (0, 0.1)
+
+
+def test_a_curve_that_is_no_dataclass_is_equal_to_itself_alone():
+    class Steady(curves.Curve):
+        def __init__(self, factor):
+            object.__setattr__(self, "factor", factor)
+
+        def value(self, step, base=1.0):
+            return base * self.factor
+
+    assert Steady(1) != Steady(2)
+    with pytest.raises(
+        ValueError, match="Steady has settings that are not known: make it a frozen dataclass"
+    ):
+        Steady(1).to_json()
+    scheduler = ours.Scheduler(make_optimizer(surefoot), lr=[Steady(1.0), Steady(0.5)])
+    assert scheduler.get_last_lr() == [0.1, 0.005]
+    with pytest.raises(TypeError, match=r"there is a curve Constant already, in surefoot\.curves\.shapes"):
+        type("Constant", (curves.Curve,), {})
+
+
+def test_a_saved_curve_that_cannot_be_made_here_is_only_another():
+    state = ours.Scheduler(make_optimizer(surefoot), lr=linear(5)).state_dict()
+    state["curves"]["lr"] = {"kind": "Function", "factor": {"function": "of another program"}}
+    scheduler = ours.Scheduler(make_optimizer(surefoot), lr=linear(5))
+    with pytest.warns(UserWarning, match="the saved schedule of lr was another. If the run"):
+        scheduler.load_state_dict(state)
+
+
+def test_another_optimizer_may_take_the_place_and_get_lr_may_be_ones_own():
+    scheduler = ours.ExponentialLR(make_optimizer(surefoot), 0.5)
+    old, scheduler.optimizer = scheduler.optimizer, make_optimizer(surefoot)
+    run(scheduler, 1)
+    assert (values(old)[0][0], values(scheduler.optimizer)[0][0]) == (0.1, 0.05)
+
+    class Capped(ours.ExponentialLR):
+        def get_lr(self):
+            return [min(0.03, lr) for lr in super().get_lr()]
+
+    assert run(Capped(make_optimizer(surefoot), 0.5), 1) == [
+        [[0.03, 0.9], [0.01, 0.9]],
+        [[0.03, 0.9], [0.005, 0.9]],
+    ]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_an_infinite_metric_survives_the_state(mode):
+    first = ours.Plateau(mode=mode, patience=0, window=3)
+    for metric in (math.inf, -math.inf, 1.0):
+        first.observe(metric)
+    again = ours.Plateau(mode=mode, patience=0, window=3)
+    again.load_state_dict(json.loads(json.dumps(first.state_dict(), allow_nan=False)))
+    for metric in (0.0, 2.0, -math.inf):
+        for each in (first, again):
+            each.observe(metric)
+    assert again.state_dict() == first.state_dict()
 
 
 def test_a_preview_is_a_picture_of_everything_and_changes_nothing():

@@ -44,9 +44,15 @@ def register(function: Callable[[float], float]) -> Callable[[float], float]:
         {'kind': 'Function', 'factor': {'function': 'every_other'}}
     """
     checks.function("function", function)
-    name = function.__name__
+    name, code = getattr(function, "__name__", None), getattr(function, "__code__", None)
+    if name is None:
+        raise TypeError(
+            f"{function!r} has no name to be saved by: register a function that is defined with def"
+        )
     known = _functions.setdefault(name, function)
-    if known is not function and known.__code__ != getattr(function, "__code__", None):
+    # A notebook's cell may be run again; another function of the same name, or with other values around it, is another.
+    again = code is not None and getattr(known, "__code__", None) == code and not code.co_freevars
+    if known is not function and not again:
         raise ValueError(f"a function {name!r} is registered already: give this one another name")
     _functions[name] = function
     return function
@@ -58,7 +64,7 @@ def name_of(function: Callable[[float], float]) -> str | None:
     return name if _functions.get(name) is function else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one's own class that is no dataclass is equal to itself alone
 class Curve(ABC):
     """A hyperparameter as a function of the step.
 
@@ -69,6 +75,11 @@ class Curve(ABC):
     _kinds: ClassVar[dict[str, type[Curve]]] = {}
 
     def __init_subclass__(cls) -> None:
+        known = Curve._kinds.setdefault(cls.__name__, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(
+                f"there is a curve {cls.__name__} already, in {known.__module__}: choose another name"
+            )
         Curve._kinds[cls.__name__] = cls
 
     @abstractmethod
@@ -186,6 +197,10 @@ class Curve(ABC):
         Raises:
             ValueError: It holds a function that is not registered; see :func:`register`.
         """
+        if "__dataclass_fields__" not in vars(type(self)):
+            raise ValueError(
+                f"{type(self).__name__} has settings that are not known: make it a frozen dataclass"
+            )
         settings = {name: _plain(name, getattr(self, name)) for name in _settings(type(self))}
         return {"kind": type(self).__name__, **settings}
 
@@ -202,14 +217,17 @@ class Curve(ABC):
             >>> Curve.from_json(curve.to_json()) == curve
             True
         """
-        if not isinstance(data, dict) or data.get("kind") not in Curve._kinds:
+        if not isinstance(data, dict) or data.get("kind") not in list(Curve._kinds):
             kind = data.get("kind") if isinstance(data, dict) else data
             raise ValueError(f"kind={kind!r} is no curve that is known: it is one of {sorted(Curve._kinds)}")
         kind = Curve._kinds[data["kind"]]
         settings = {name: _read(name, value) for name, value in data.items() if name != "kind"}
         if unknown := settings.keys() - set(_settings(kind)):
             raise ValueError(f"{kind.__name__} has no setting {sorted(unknown)[0]!r}")
-        return kind(**settings)
+        try:
+            return kind(**settings)
+        except TypeError as error:
+            raise ValueError(f"{kind.__name__} cannot be made of {settings}: {error}") from error
 
     def __rshift__(self, other: Curve) -> Then:
         if not isinstance(other, Curve):
@@ -376,7 +394,9 @@ class Stretch(_Changed):
 
     @property
     def joins(self) -> tuple[float, ...]:
-        return tuple(join * (self.total / self.curve.length) for join in self.curve.joins)
+        if self.curve.length == 0:
+            return ()
+        return tuple(join * self.total / self.curve.length for join in self.curve.joins)
 
 
 @dataclass(frozen=True)

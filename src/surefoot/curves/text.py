@@ -109,6 +109,8 @@ class _Reader:
         for keyword in keywords:
             if keyword.arg is None:
                 raise self._mistake(keyword.value, "settings are written one by one, as in to=0.1")
+            if keyword.arg in named:
+                raise self._mistake(keyword.value, f"{keyword.arg} is given twice")
             named[keyword.arg] = self.read(keyword.value)
         try:
             return function(*arguments, **named)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,13 +14,12 @@ from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
 from surefoot import checks, plots
 from surefoot.curves import Curve
-from surefoot.lr_scheduler.hyperparameters import group_names, plain, require_optimizer
+from surefoot.lr_scheduler.hyperparameters import group_names, plain, require_optimizer, set_hyperparameter
+from surefoot.lr_scheduler.plateau import Plateau
 from surefoot.lr_scheduler.targets import Curves, Driven, Targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from surefoot.lr_scheduler.plateau import Plateau
 
 __all__ = ["Scheduler"]
 
@@ -89,15 +89,20 @@ class Scheduler(LRScheduler):
         require_optimizer(optimizer)
         if per not in ("update", "epoch"):
             raise ValueError(f"per={per!r} must be 'update' or 'epoch'")
-        self.optimizer, self.per, self.plateau = optimizer, per, plateau
         given = {"lr": lr, "momentum": momentum, **_pair("betas", betas), **curves}
+        if plateau is not None and not isinstance(plateau, Plateau):
+            raise TypeError(f"plateau={plateau!r} is a {type(plateau).__name__}: pass Plateau(...)")
+        if momentum is not None and betas is not None and betas[0] is not None:
+            raise ValueError("momentum and betas[0] are one number: pass one curve for it")
+        last_epoch = checks.whole("last_epoch", last_epoch, -1)
+        self.per, self.plateau = per, plateau
         self.curves: dict[str, Curves] = {name: curve for name, curve in given.items() if curve is not None}
         self._targets = Targets(optimizer, self.curves, groups or {})
         self.last_epoch = last_epoch
         _watch_steps(optimizer)
         self._seen = _steps_of(optimizer)
         self._rows: list[Driven] = []  # for which the end was looked for
-        self._last, self._after = math.inf, ""
+        self._last = math.inf
         self._initial_step()
 
     @property  # type: ignore[override]
@@ -111,8 +116,19 @@ class Scheduler(LRScheduler):
         known = self._targets.bases
         self._targets.start_from([{**bases, "lr": float(lr)} for bases, lr in zip(known, lrs, strict=True)])
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer whose numbers are set."""
+        return self._targets.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        _watch_steps(optimizer)
+        self._targets.move_to(optimizer)
+        self._seen = _steps_of(optimizer)
+
     def _initial_step(self) -> None:
-        self._step_count = 1
+        self._step_count, self._seen = 1, _steps_of(self.optimizer)
         self._update_lr()
 
     def step(self, epoch: int | None = None) -> None:
@@ -130,14 +146,16 @@ class Scheduler(LRScheduler):
             self._update_lr(self.last_epoch + ahead)
         if self.last_epoch > self._last and not self._ended:
             self._ended = True
-            warnings.warn(
-                f"step {self.last_epoch} is past the end of the schedule, {self._last:g}: {self._after}. If the run is longer, "
-                "or step() is called for each batch of a schedule in epochs, build it with the number of steps there are.",
-                UserWarning,
-                stacklevel=2,
-            )
+            if after := self._after_end():
+                warnings.warn(
+                    f"step {self.last_epoch} is past the end of the schedule, {self._last:g}: {after}. If the run is longer, or "
+                    "step() is called for each batch of a schedule in epochs, build it with the number of steps there are.",
+                    UserWarning,
+                    stacklevel=2,
+                )
 
     def _go_to(self, epoch: int) -> None:
+        checks.not_negative("epoch", epoch)
         warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=3)
         self._step_count += 1
         self._update_lr(epoch)
@@ -193,14 +211,19 @@ class Scheduler(LRScheduler):
 
     def _update_lr(self, epoch: int | None = None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        if epoch == 0:  # torch's SequentialLR lets it begin
+            self._seen = _steps_of(self.optimizer)
         self._write()
 
     def _write(self) -> None:
         self._targets.write(self._position(), self.plateau)
+        if type(self).get_lr is not Scheduler.get_lr:  # a subclass has its own, as in torch
+            for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+                set_hyperparameter(group, "lr", float(lr))
         self._last_lr = self._group_lrs()
         if self._rows is not self._targets.driven:
             self._rows = self._targets.driven
-            self._last, self._after = self._end()
+            self._last = self._end()
 
     def _driven(self) -> list[Driven]:
         return self._targets.find()
@@ -208,16 +231,20 @@ class Scheduler(LRScheduler):
     def _position(self) -> float:
         return self.last_epoch
 
-    def _end(self) -> tuple[float, str]:
-        """The last step that a schedule of lr was made for, and what comes after, if that may be a surprise."""
+    def _end(self) -> float:
+        """The last step that a schedule of lr was made for."""
+        return min((row.curve.length for row in self._rows if row.name == "lr"), default=math.inf)
+
+    def _after_end(self) -> str:
+        """What comes after it, if that may be a surprise."""
         for row in self._rows:
             end = row.curve.length
             if row.name == "lr" and end < math.inf:
                 last = row.curve.value(end, row.base)
-                highest = max(abs(row.curve.value(end * i / 32, row.base)) for i in range(33))
+                highest = max(abs(row.curve.value(int(end * i / 32), row.base)) for i in range(33))
                 if abs(last) < highest / 10:
-                    return end, f"lr stays at {last:.3g}"
-        return math.inf, ""
+                    return f"lr stays at {last:.3g}"
+        return ""
 
     def _group_lrs(self) -> list[float | Tensor]:
         lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -225,11 +252,11 @@ class Scheduler(LRScheduler):
 
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
-        lrs = [group["lr"] for group in self._targets.groups]
-        if lrs == self._last_lr:
+        lrs = [group["lr"] for group in self.optimizer.param_groups]
+        if lrs == self._last_lr or len(lrs) != len(self._last_lr):
             return False
-        pairs = zip(lrs, self._last_lr, strict=False)
-        return not all(math.isclose(lr, then, rel_tol=1e-6) for lr, then in pairs)
+        mine = [row.place for row in self._rows if row.name == "lr"]
+        return not all(math.isclose(lrs[i], self._last_lr[i], rel_tol=1e-6) for i in mine)
 
     def group_curves(self, name: str) -> list[Curve]:
         """The curve that drives hyperparameter ``name`` of each group that no pattern means.
@@ -280,6 +307,10 @@ class Scheduler(LRScheduler):
             "_last_lr": [float(lr) for lr in self._last_lr],
             "curves": {name: _described(curves) for name, curves in self.curves.items()},
         }
+        if self._edited():  # lr is another scheduler's at the moment, or the user's: loading leaves it alone
+            state["_sets_lr"] = False
+        if self.per == "update" and any(due := self._uncounted()):
+            state["_due"] = due
         others = [{name: base for name, base in own.items() if name != "lr"} for own in self._targets.bases]
         if any(others):
             state["bases"] = others
@@ -304,19 +335,39 @@ class Scheduler(LRScheduler):
                 f"{len(self.optimizer.param_groups)}: build it with the same groups"
             )
         self._compare(state_dict)
+        if self.plateau is not None and "plateau" in state_dict:
+            self.plateau.load_state_dict(state_dict["plateau"])
         bases = state_dict.get("bases", [{}] * len(state_dict["base_lrs"]))
         lrs = state_dict["base_lrs"]
         self._targets.start_from([{**own, "lr": float(lr)} for own, lr in zip(bases, lrs, strict=True)])
         self._step_count = state_dict["_step_count"]
         self.last_epoch = state_dict["last_epoch"]
-        self._seen = _steps_of(self.optimizer)
-        if self.plateau is not None and "plateau" in state_dict:
-            self.plateau.load_state_dict(state_dict["plateau"])
-        if self.last_epoch >= 0:  # not begun: it waits in torch's SequentialLR, and lr is another's
+        self._count_from(state_dict.get("_due", (0, 0)))
+        # Not begun, it waits in torch's SequentialLR, and lr is another's.
+        if self.last_epoch >= 0 and state_dict.get("_sets_lr", True):
             self._write()
+
+    def _uncounted(self) -> list[int]:
+        """Steps of the optimizer since the last look: how many were applied, and skipped."""
+        return [now - then for now, then in zip(_steps_of(self.optimizer), self._seen, strict=True)]
+
+    def _count_from(self, uncounted: Sequence[int]) -> None:
+        applied, skipped = _steps_of(self.optimizer)
+        self._seen = applied - uncounted[0], skipped - uncounted[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_seen": self._uncounted()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _watch_steps(self.optimizer)  # a copy of torch's has lost its hook
+        self._count_from(state["_seen"])
 
     def _compare(self, state_dict: dict[str, Any]) -> None:
         """Warn if the saved schedule is another: its values would jump."""
+        if self.plateau is None and "plateau" in state_dict:
+            said = "the saved schedule had a plateau, this one has none: its cuts are lost"
+            warnings.warn(said, UserWarning, stacklevel=3)
         for name in LENGTHS if "curves" not in state_dict else ():  # torch's states have settings
             saved, now = state_dict.get(name), getattr(self, name, None)
             if saved is not None and now is not None and saved != now:
@@ -332,15 +383,16 @@ class Scheduler(LRScheduler):
             for was, now, base in zip(_list(saved, bases), _list(mine, bases), bases, strict=False):
                 if step < 0 or was is None or now is None or was == now:
                     continue
-                before, after = (
-                    Curve.from_json(made).value(step, base if name == "lr" else 1.0) for made in (was, now)
-                )
-                warnings.warn(
-                    f"the saved schedule of {name} was another: at step {step} it was {before:.6g} and is {after:.6g} "
-                    f"now (saved: {_short(was)}, now: {_short(now)}). If the run was made longer on purpose all is well.",
-                    UserWarning,
-                    stacklevel=3,
-                )
+                said = f"the saved schedule of {name} was another"
+                with suppress(
+                    ArithmeticError, TypeError, ValueError
+                ):  # one's own curve may not be known here
+                    both = [Curve.from_json(made) for made in (was, now)]
+                    before, after = (some.value(step, base if name == "lr" else 1.0) for some in both)
+                    said += f": at step {step} it was {before:.6g} and is {after:.6g} now"
+                    said += f" (saved: {both[0]}, now: {both[1]})"
+                said += ". If the run was made longer on purpose all is well."
+                warnings.warn(said, UserWarning, stacklevel=3)
                 break
 
 
@@ -366,11 +418,6 @@ def _list(made: Any, groups: list[Any]) -> list[Any]:
     return made if isinstance(made, list) else [made] * len(groups)
 
 
-def _short(made: dict[str, Any]) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in made.items() if key != "kind")
-    return f"{made['kind']}({settings})"
-
-
 def _watch_steps(optimizer: torch.optim.Optimizer) -> None:
     """Have a foreign optimizer note that it stepped, by its own hook: nothing is patched. Ours counts by itself."""
     if not hasattr(optimizer, "_opt_called") and not hasattr(optimizer, "updates"):
@@ -385,13 +432,19 @@ def _watch_steps(optimizer: torch.optim.Optimizer) -> None:
 
 def _note_step(optimizer: Any, args: Any, kwargs: Any) -> None:
     optimizer._opt_called = True
-    optimizer._opt_steps += 1
+    found_inf = getattr(optimizer, "found_inf", None)  # a GradScaler leaves skipping to a fused step
+    if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
+        optimizer._opt_skipped = getattr(optimizer, "_opt_skipped", 0) + 1
+    else:
+        optimizer._opt_steps = getattr(optimizer, "_opt_steps", 0) + 1
 
 
 def _steps_of(optimizer: Any) -> tuple[int, int]:
     """How many updates were applied, and how many skipped, as far as the optimizer tells."""
     applied = getattr(optimizer, "updates", None)
-    return (getattr(optimizer, "_opt_steps", 0), 0) if applied is None else (applied, optimizer.skipped)
+    if applied is None:
+        return getattr(optimizer, "_opt_steps", 0), getattr(optimizer, "_opt_skipped", 0)
+    return applied, optimizer.skipped
 
 
 def _has_stepped(optimizer: Any) -> bool:

@@ -24,7 +24,8 @@ class OneCycleLR(Named):
 
     Args:
         optimizer: Any torch optimizer.
-        max_lr: The peak, or one for each group; ``"groups"`` for the ``lr`` that each has.
+        max_lr: The peak, or one for each group; ``"groups"`` for the ``lr`` that each has, or the peak that it was
+            given by a OneCycleLR before.
         total_steps: Steps of the cycle; else ``epochs * steps_per_epoch``.
         epochs: Passes over the data.
         steps_per_epoch: Batches of a pass.
@@ -98,6 +99,8 @@ class OneCycleLR(Named):
         per_group("max_lr", max_lr, optimizer)
         if max_lr == "groups":
             max_lr = [float(group.get("max_lr", group["lr"])) for group in optimizer.param_groups]
+        elif isinstance(max_lr, str):
+            raise TypeError(f'max_lr={max_lr!r} is a str: pass a number, a list of numbers or "groups"')
         elif not isinstance(max_lr, list | tuple):
             _warn_of_one_peak(optimizer, max_lr)
         lr = curves_for(optimizer, lr_cycle, max_lr=max_lr)

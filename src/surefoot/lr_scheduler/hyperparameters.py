@@ -84,15 +84,18 @@ def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def group_names(groups: list[Group]) -> list[str]:
-    """What to call each group: its ``name``, or its number."""
-    return [str(group.get("name", i)) for i, group in enumerate(groups)]
+    """What to call each group: its ``name``, or its number; each otherwise."""
+    names = [str(group.get("name", i)) for i, group in enumerate(groups)]
+    return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
 
 
-def matches(pattern: str, group: Group, name: str) -> bool:
-    """Whether a pattern, with ``*`` for anything, means a group: its name, or the names of all its parameters."""
+def matches(pattern: str, group: Group, name: str, place: int) -> bool:
+    """Whether a pattern, with ``*`` for anything, means a group: its name, number, or the names of all its parameters."""
     params = group.get("param_names") or ()
-    return fnmatchcase(name, pattern) or (
-        bool(params) and all(fnmatchcase(param, pattern) for param in params)
+    return (
+        pattern == str(place)
+        or fnmatchcase(name, pattern)
+        or (bool(params) and all(fnmatchcase(param, pattern) for param in params))
     )
 
 

@@ -377,10 +377,12 @@ class CosineAnnealingLR(Named):
     ) -> None:
         super().__init__(optimizer, CosineWave(T_max, eta_min), last_epoch=last_epoch)
 
-    def _end(self) -> tuple[float, str]:
+    def _end(self) -> float:
+        return float(self.T_max)
+
+    def _after_end(self) -> str:
         return (
-            self.T_max,
-            f"lr goes up again until step {2 * self.T_max:g}, and down, as a wave; curves.cosine stays down",
+            f"lr goes up again until step {2 * self.T_max:g}, and down, as a wave; curves.cosine stays down"
         )
 
 
@@ -430,12 +432,12 @@ class CosineAnnealingWarmRestarts(Named):
     @property
     def T_cur(self) -> float:
         """Steps since the last restart."""
-        return self._first().place(self._position())[1]  # type: ignore[no-any-return]
+        return self._first().place(max(self._position(), 0))[1]  # type: ignore[no-any-return]
 
     @property
     def T_i(self) -> float:
         """Steps from the last restart to the next."""
-        return self._first().place(self._position())[2]  # type: ignore[no-any-return]
+        return self._first().place(max(self._position(), 0))[2]  # type: ignore[no-any-return]
 
     def _go_to(self, epoch: float) -> None:
         checks.not_negative("epoch", epoch)
@@ -447,10 +449,16 @@ class CosineAnnealingWarmRestarts(Named):
         return self.last_epoch + self._fraction
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("T_0", "T_mult", "eta_min", "T_cur", "T_i")
-        return {**super().state_dict(), **{name: getattr(self, name) for name in names}}
+        torchs = {name: getattr(self, name) for name in ("T_0", "T_mult", "eta_min", "T_cur", "T_i")}
+        return {**super().state_dict(), **torchs, "_fraction": self._fraction}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        position = state_dict.get("T_cur", 0.0)
-        self._fraction = position - math.floor(position)
+        known = state_dict.get("_fraction")
+        if known is None:  # torch's: what its place in the cosine is beyond that of the whole step
+            known = state_dict.get("T_cur", 0.0) - self._first().place(max(state_dict["last_epoch"], 0))[1]
+        self._fraction = known if 0 <= known < 1 else 0.0
         super().load_state_dict(state_dict)
+
+    def set(self, step: int) -> None:
+        self._fraction = 0.0
+        super().set(step)

@@ -87,6 +87,11 @@ class _Watch:
         return bool(sign * current < sign * best * (1 - sign * threshold))
 
 
+def _json(number: float | None) -> float | str | None:
+    """JSON has no infinity."""
+    return str(number) if number is not None and math.isinf(number) else number
+
+
 class Plateau(_Watch):
     """A factor on ``lr`` that shrinks when a metric stops improving, over whatever curve there is.
 
@@ -148,14 +153,15 @@ class Plateau(_Watch):
     def state_dict(self) -> dict[str, Any]:
         """What was seen, in JSON's types; the settings are yours to give again."""
         seen = {name: getattr(self, name) for name in SEEN}
-        return {**seen, "best": None if math.isinf(self.best) else self.best}
+        return {**seen, "best": _json(self.best), "recent": [_json(value) for value in self.recent]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to where a :meth:`state_dict` was."""
         if missing := {*SEEN} - state_dict.keys():
             raise ValueError(f"the state has no {sorted(missing)}: it is not that of a Plateau")
         self.__dict__.update({name: state_dict[name] for name in SEEN})
-        self.best = self.mode_worse if self.best is None else self.best
+        self.best = float(self.best)
+        self.recent = [None if value is None else float(value) for value in self.recent]
 
 
 class ReduceLROnPlateau(_Watch, torch.optim.lr_scheduler.ReduceLROnPlateau):

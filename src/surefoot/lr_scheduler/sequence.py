@@ -23,23 +23,25 @@ class _Composed(Scheduler):
 
     def _compose(self, optimizer: torch.optim.Optimizer, last_epoch: int, join: Callable[..., Curve]) -> None:
         plans = [part._targets.plans() for part in self._schedulers]
+        if all("betas" in group for group in optimizer.param_groups):  # of which momentum is the first
+            plans = [
+                [
+                    {"momentum" if name == "betas[0]" else name: curve for name, curve in plan.items()}
+                    for plan in groups
+                ]
+                for groups in plans
+            ]
         names = dict.fromkeys(name for groups in plans for plan in groups for name in plan)
         curves: dict[str, Any] = {}
         for name in names:
             column = [
-                join(self._of_one_base(name, i, [groups[i].get(name, Constant()) for groups in plans]))
+                join([groups[i].get(name, Constant()) for groups in plans])
                 for i in range(len(optimizer.param_groups))
             ]
             curves[name] = column[0] if all(curve == column[0] for curve in column) else column
         super().__init__(
             optimizer, curves.pop("lr", None), curves.pop("momentum", None), last_epoch, per="epoch", **curves
         )
-
-    def _of_one_base(self, name: str, group: int, curves: list[Curve]) -> list[Curve]:
-        bases = [part._targets.bases[group].get(name) for part in self._schedulers]
-        if len({base for base in bases if base is not None}) <= 1:
-            return curves
-        return [c if base is None else c.fixed(base) for c, base in zip(curves, bases, strict=True)]
 
     def _write(self) -> None:
         super()._write()
@@ -65,8 +67,7 @@ class _Composed(Scheduler):
             raise ValueError(
                 f"the saved scheduler was made of {len(parts)}, this one is of {len(self._schedulers)}: build it as it was"
             )
-        first = _first_leaf(parts[0])
-        filled = {"base_lrs": first.get("base_lrs"), "last_epoch": first.get("last_epoch"), **state_dict}
+        filled = {name: _outermost(state_dict, name) for name in ("base_lrs", "last_epoch")} | state_dict
         super().load_state_dict({"_step_count": filled["last_epoch"] + 1, **filled})
 
 
@@ -166,6 +167,10 @@ class ChainedScheduler(_Composed):
             optimizer = getattr(schedulers[0], "optimizer", None) if schedulers else None
         self._schedulers = _checked(optimizer, schedulers)
         assert optimizer is not None
+        if len(places := {part.last_epoch for part in self._schedulers}) > 1:
+            raise ValueError(
+                f"the schedulers are at steps {sorted(places)}: chain them before any of them goes on"
+            )
         self._compose(optimizer, self._schedulers[0].last_epoch - 1, lambda curves: Product(tuple(curves)))
 
     def _steps(self) -> list[int]:
@@ -197,10 +202,15 @@ def _checked(optimizer: Any, schedulers: Sequence[Any]) -> list[Scheduler]:
             raise TypeError(f"schedulers[{i}]={part!r} is a {type(part).__name__}: pass a scheduler")
         if part.optimizer is not optimizer:
             raise ValueError(f"schedulers[{i}] is of another optimizer: all must be of one")
+        if part.plateau is not None:
+            raise ValueError(
+                f"schedulers[{i}] has a plateau, which has no curve to join: build one Scheduler of the joined curves with it"
+            )
     return list(schedulers)
 
 
-def _first_leaf(state: dict[str, Any]) -> dict[str, Any]:
-    while state.get("_schedulers"):
+def _outermost(state: dict[str, Any], name: str) -> Any:
+    """An entry of a state, or else of its first part."""
+    while name not in state and state.get("_schedulers"):
         state = state["_schedulers"][0]
-    return state
+    return state.get(name)

@@ -90,8 +90,8 @@ class SWALR(Named):
         groups = self.optimizer.param_groups
         return [row._replace(base=float(groups[row.place]["lr"])) for row in rows]
 
-    def _end(self) -> tuple[float, str]:
-        return math.inf, ""  # to stay at swa_lr is what it is for
+    def _end(self) -> float:
+        return math.inf  # to stay at swa_lr is what it is for
 
     def state_dict(self) -> dict[str, Any]:
         torchs = {  # which anneals by _step_count

@@ -74,7 +74,7 @@ class Targets:
         self, optimizer: torch.optim.Optimizer, curves: dict[str, Curves], patterns: Mapping[str, Any]
     ) -> None:
         self.optimizer, self.curves = optimizer, curves
-        self.patterns = {pattern: _of_groups(pattern, own) for pattern, own in patterns.items()}
+        self.patterns = {str(pattern): _of_groups(pattern, own) for pattern, own in patterns.items()}
         self._check()
         self.bases: list[dict[str, float]] = []
         self.groups: list[Group] = []
@@ -85,7 +85,7 @@ class Targets:
         """Set everything to its value at a step; a plateau cuts ``lr``."""
         self.find()
         for name, curve, own_base, targets in self._jobs:
-            value = curve.value(step, own_base)
+            value = float(curve.value(step, own_base))  # NumPy's would stay in the group
             cut = plateau if name == "lr" else None
             for group, key, place, factor in targets:
                 put(group, key, place, factor * value if cut is None else cut.apply(factor * value))
@@ -110,6 +110,10 @@ class Targets:
         self.groups, self._jobs = list(groups), _jobs(groups, self.driven)
         return self.driven
 
+    def move_to(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set another optimizer's numbers, from the same bases."""
+        self.optimizer, self.groups = optimizer, []
+
     def start_from(self, bases: list[dict[str, float]]) -> None:
         """Have other bases."""
         self.bases, self.groups = bases, []
@@ -122,7 +126,7 @@ class Targets:
         for i, (group, label) in enumerate(zip(groups, group_names(groups), strict=True)):
             plan: dict[str, Curve] = {}
             for pattern, own in self.patterns.items():
-                if matches(pattern, group, label):
+                if matches(pattern, group, label, i):
                     plan = {**own, **plan}
             plans.append({**{name: column[i] for name, column in columns.items()}, **plan})
         return plans
@@ -156,7 +160,9 @@ class Targets:
         labels = group_names(groups)
         for pattern, own in self.patterns.items():
             meant = [
-                group for group, label in zip(groups, labels, strict=True) if matches(pattern, group, label)
+                group
+                for i, (group, label) in enumerate(zip(groups, labels, strict=True))
+                if matches(pattern, group, label, i)
             ]
             if not meant:
                 raise ValueError(
@@ -176,7 +182,7 @@ def curves_for(optimizer: torch.optim.Optimizer, build: Callable[..., Curve], **
     return [build(**dict(zip(settings, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def _of_groups(pattern: str, curves: Any) -> dict[str, Curve]:
+def _of_groups(pattern: object, curves: Any) -> dict[str, Curve]:
     own = {"lr": curves} if isinstance(curves, Curve) else curves
     if not isinstance(own, Mapping):
         raise TypeError(f"groups[{pattern!r}]={curves!r}: pass a curve, or a dict of curves by number")

@@ -363,7 +363,8 @@ class Optimizer(torch.optim.Optimizer):
         return adopted
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in Extras.__annotations__}}
+        kept = (*Extras.__annotations__, "updates", "skipped")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in kept}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
