@@ -232,3 +232,12 @@ def test_bad_settings_are_named_and_change_nothing(settings, error, message):
     with pytest.raises(error, match=re.escape(message)):
         SWALR(optimizer, **{"swa_lr": 0.05, **settings})
     assert optimizer.param_groups == before
+
+
+def test_set_to_0_goes_back_to_what_the_first_step_found():
+    optimizer = make_optimizer(surefoot)
+    scheduler = SWALR(optimizer, 0.01, anneal_epochs=4)
+    optimizer.param_groups[0]["lr"] = 0.06
+    lrs = [lr for (lr, _), _ in run(scheduler, 4)]
+    scheduler.set(0)
+    assert [lr for (lr, _), _ in run(scheduler, 4)] == lrs

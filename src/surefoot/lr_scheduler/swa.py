@@ -9,7 +9,7 @@ import torch
 
 from surefoot import checks
 from surefoot.curves import Anneal
-from surefoot.lr_scheduler.hyperparameters import per_group
+from surefoot.lr_scheduler.hyperparameters import per_group, set_hyperparameter
 from surefoot.lr_scheduler.lr import Named, setting
 from surefoot.lr_scheduler.targets import Driven, curves_for
 
@@ -81,6 +81,14 @@ class SWALR(Named):
             super()._write()
         else:  # lr is another's
             self._targets.find()
+            self._last_lr = self._group_lrs()
+
+    def set(self, step: int) -> None:
+        began = self.last_epoch > 0
+        super().set(step)
+        if began and step == 0:  # as its first step found it
+            for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                set_hyperparameter(group, "lr", lr)
             self._last_lr = self._group_lrs()
 
     def _driven(self) -> list[Driven]:
