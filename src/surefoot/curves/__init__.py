@@ -5,7 +5,8 @@ another step and a preview is evaluating at all of them. ``base`` is the value t
 with. Steps count from 0 and may be fractional.
 """
 
-from surefoot.curves.base import Curve, Fixed, Product, Stretch, Take, Then, name_of, register
+from surefoot.curves.base import Curve, Fixed, Product, Stretch, Take, Then
+from surefoot.curves.functions import name_of, register
 from surefoot.curves.shapes import (
     Anneal,
     Constant,

@@ -5,63 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surefoot import checks, plots
+from surefoot.curves.functions import function_of, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "Fixed", "Product", "Stretch", "Take", "Then", "name_of", "register"]
+__all__ = ["Curve", "Fixed", "Product", "Stretch", "Take", "Then"]
 
 MOST_POINTS = 100_000
 """A picture is some thousand points wide."""
 
 LAST_STEP = 2**50
 """A curve that is longer never ends."""
-
-_functions: dict[str, Callable[[float], float]] = {}
-
-
-def register(function: Callable[[float], float]) -> Callable[[float], float]:
-    """Give a function of the step a name in saved curves: its own.
-
-    Args:
-        function: Takes the step, returns a number. Use as a decorator.
-
-    Raises:
-        ValueError: Another function has that name.
-
-    Example:
-        >>> from surefoot import curves
-        >>> @curves.register
-        ... def every_other(step):
-        ...     return step % 2
-        >>> curves.function(every_other).to_json()
-        {'kind': 'Function', 'factor': {'function': 'every_other'}}
-    """
-    checks.function("function", function)
-    name, code = getattr(function, "__name__", None), getattr(function, "__code__", None)
-    if name is None:
-        raise TypeError(
-            f"{function!r} has no name to be saved by: register a function that is defined with def"
-        )
-    known = _functions.setdefault(name, function)
-    # A notebook's cell may be run again; another function of the same name, or with other values around it, is another.
-    again = code is not None and getattr(known, "__code__", None) == code and not code.co_freevars
-    if known is not function and not again:
-        raise ValueError(f"a function {name!r} is registered already: give this one another name")
-    _functions[name] = function
-    return function
-
-
-def name_of(function: Callable[[float], float]) -> str | None:
-    """The name a function is registered by, if it is."""
-    name = getattr(function, "__name__", "")
-    return name if _functions.get(name) is function else None
 
 
 @dataclass(frozen=True, eq=False)  # one's own class that is no dataclass is equal to itself alone
@@ -471,9 +431,4 @@ def _read(name: str, value: Any) -> Any:
         return value
     if "function" not in value:
         return Curve.from_json(value)
-    if value["function"] not in _functions:
-        raise ValueError(
-            f"{name} is the function {value['function']!r}, which is not registered here: define it and "
-            "register it with @surefoot.curves.register"
-        )
-    return _functions[value["function"]]
+    return function_of(name, value["function"])
