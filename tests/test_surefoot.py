@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import surefoot
-from surefoot import curves, lr_scheduler, optimizers, swa_utils
+from surefoot import curves, lr_scheduler, optimizers, param_groups, swa_utils
 
 # Surefoot's namespaces beside the one of torch whose names they take over.
 NAMESPACES = [
@@ -25,7 +25,7 @@ NAMESPACES = [
 TAKEN_OVER = [(ours, theirs, name) for ours, theirs in NAMESPACES for name in theirs.__all__]
 PUBLIC = [
     (module, name)
-    for module in (surefoot, lr_scheduler, swa_utils, curves)
+    for module in (surefoot, lr_scheduler, swa_utils, curves, param_groups)
     for name in module.__all__
     if name not in getattr(module, "TORCHS_OWN", ())
 ]
@@ -47,7 +47,7 @@ def test_optimizers_are_torchs_kind(name):
     assert issubclass(getattr(surefoot, name), torch.optim.Optimizer)
 
 
-@pytest.mark.parametrize("module", [surefoot, lr_scheduler, swa_utils, curves])
+@pytest.mark.parametrize("module", [surefoot, lr_scheduler, swa_utils, curves, param_groups])
 def test_all_is_sorted(module):
     def order(name):  # as ruff sorts: constants, classes, the rest
         return not name.isupper(), not name.lstrip("_")[0].isupper(), name

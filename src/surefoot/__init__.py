@@ -13,7 +13,7 @@ from torch.optim import (
     swap_in_optimizer_params_and_state,
 )
 
-from surefoot import curves, lr_scheduler, swa_utils
+from surefoot import curves, lr_scheduler, param_groups, swa_utils
 from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
 from surefoot.lr_finder import LRFinder
 from surefoot.lr_scheduler import Scheduler
@@ -76,6 +76,7 @@ __all__ = [
     "ValDataLoaderIter",
     "curves",
     "lr_scheduler",
+    "param_groups",
     "rule",
     "swa_utils",
     "swap_in_optimizer_params_and_state",

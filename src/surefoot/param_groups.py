@@ -1,0 +1,324 @@
+"""Parameter groups from rules: which parameters get which learning rate, decay and so on, by what they are and where.
+
+groups = param_groups(model, no_decay(), layer_decay(0.75), match("head.*", lr=1e-2), lr=1e-3, weight_decay=0.05)
+optimizer = AdamW(groups)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from torch import Tensor, nn
+
+from surefoot import checks
+
+__all__ = ["Named", "Rule", "layer_decay", "layers", "match", "no_decay", "param_groups", "scale"]
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+class Named(NamedTuple):
+    """A parameter of a model.
+
+    Attributes:
+        name: Its full name, the first where it has several.
+        param: The parameter.
+        module: The module it belongs to.
+    """
+
+    name: str
+    param: Tensor
+    module: nn.Module
+
+
+class Scale(NamedTuple):
+    """Times the number that the parameter has otherwise."""
+
+    factor: float
+
+
+class Rule(Protocol):
+    """Says what it wants of some parameters; what it leaves out, later rules and the defaults say."""
+
+    def __call__(self, model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
+        """Hyperparameters, or a :class:`Scale` of them, by name of parameter.
+
+        Raises:
+            ValueError: It means no parameter.
+        """
+
+
+Which: TypeAlias = str | re.Pattern[str] | type[nn.Module] | Callable[[str, Tensor], bool]
+
+
+def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[str, Any]]:
+    """Sort a model's parameters into groups for an optimizer, Surefoot's or torch's.
+
+    For each hyperparameter of each parameter the first rule that has a value for it counts, or else the default;
+    then the first rule that scales it. Parameters that come out equal are one group. A tied parameter appears once.
+
+    Args:
+        model: The model. It is not changed; frozen parameters (``requires_grad=False``) are left out.
+        *rules: :func:`match`, :func:`no_decay`, :func:`layer_decay`, :func:`scale`, or one's own.
+        **defaults: Hyperparameters of every parameter, such as ``lr``; what is not given the optimizer says.
+
+    Returns:
+        Groups with ``"params"``, pairs of names and parameters, ``"name"``, a label, and hyperparameters.
+
+    Raises:
+        ValueError: A rule means no parameter; a parameter is meant by no rule while there is no default; a scale has
+            nothing to multiply.
+        TypeError: ``model`` is no module, or a rule is none.
+
+    Example:
+        >>> from torch import nn
+        >>> from surefoot import AdamW
+        >>> from surefoot.param_groups import match, no_decay, param_groups
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+        >>> groups = param_groups(model, no_decay(), match("2.*", lr=1e-2), lr=1e-3, weight_decay=0.05)
+        >>> for group in groups:
+        ...     print(group["name"], "|", [name for name, _ in group["params"]])
+        lr=0.001 weight_decay=0.05 | ['0.weight']
+        lr=0.001 weight_decay=0 | ['0.bias', '1.weight', '1.bias']
+        lr=0.01 weight_decay=0.05 | ['2.weight']
+        lr=0.01 weight_decay=0 | ['2.bias']
+        >>> optimizer = AdamW(groups)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: pass a torch module")
+    for rule in rules:
+        if not callable(rule):
+            raise TypeError(f"{rule!r} is no rule: pass match(...), no_decay() and so on")
+    named = [some for some in _named(model) if some.param.requires_grad]
+    if not named:
+        raise ValueError("the model has no parameter with requires_grad=True: there is nothing to optimize")
+    said = [rule(model, named) for rule in rules]
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    unmeant = []
+    for name, param, _ in named:
+        wanted = [rule[name] for rule in said if name in rule]
+        if not wanted and not defaults:
+            unmeant.append(name)
+            continue
+        hyper = _settle(name, wanted, defaults)
+        label = " ".join(f"{key}={_shown(value)}" for key, value in hyper.items())
+        group = groups.setdefault(tuple(hyper.items()), {"params": [], "name": label, **hyper})
+        group["params"].append((name, param))
+    if unmeant:
+        more = f" and {len(unmeant) - 5} more" if len(unmeant) > 5 else ""
+        raise ValueError(
+            f"no rule means {', '.join(unmeant[:5])}{more}: add match('*', ...) at the end, or pass a default such as lr=1e-3"
+        )
+    return list(groups.values())
+
+
+def match(which: Which, **hyper: Any) -> Rule:
+    """These parameters get these hyperparameters.
+
+    Args:
+        which: A pattern of full names with ``*`` for anything, as in ``"head.*"``; a compiled regular expression, which
+            must match the whole name; a type of module, for the parameters of such modules and all inside; or a
+            function of name and parameter.
+        **hyper: What they get.
+
+    Example:
+        >>> from torch import nn
+        >>> from surefoot.param_groups import match, param_groups
+        >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))
+        >>> groups = param_groups(model, match(nn.Embedding, lr=0.1), match("*", lr=0.01))
+        >>> [(group["name"], len(group["params"])) for group in groups]
+        [('lr=0.1', 1), ('lr=0.01', 2)]
+    """
+    if not hyper:
+        raise ValueError(
+            f"match({which!r}) gives nothing: pass a hyperparameter, as in match({which!r}, lr=1e-3)"
+        )
+
+    def rule(model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
+        return dict.fromkeys(_meant(which, model, named), hyper)
+
+    return rule
+
+
+def scale(which: Which, **factors: float) -> Rule:
+    """These parameters get this many times the number that they have otherwise.
+
+    Args:
+        which: As of :func:`match`.
+        **factors: For each hyperparameter its factor.
+
+    Example:
+        >>> from torch import nn
+        >>> from surefoot.param_groups import param_groups, scale
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        >>> [group["lr"] for group in param_groups(model, scale("0.*", lr=0.5), lr=1.0)]
+        [0.5, 1.0]
+    """
+    for name, factor in factors.items():
+        checks.not_negative(name, factor)
+    return match(which, **{name: Scale(factor) for name, factor in factors.items()})
+
+
+def no_decay(which: Which | None = None) -> Rule:
+    """Weight decay 0 for what should have none: biases, norms, and everything else of at most one dimension.
+
+    It is told by what a parameter is, not by its name: the parameters of norm layers, those of at most one dimension, and
+    those that the model itself lists (a method ``no_weight_decay()``, as timm's models have).
+
+    Args:
+        which: These too, as of :func:`match`; ``nn.Embedding`` for instance.
+
+    Example:
+        >>> from torch import nn
+        >>> from surefoot.param_groups import no_decay, param_groups
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+        >>> groups = param_groups(model, no_decay(), weight_decay=0.1)
+        >>> {name: group["weight_decay"] for group in groups for name, _ in group["params"]}
+        {'0.weight': 0.1, '0.bias': 0.0, '1.weight': 0.0, '1.bias': 0.0}
+    """
+
+    def rule(model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
+        listed = set(getattr(model, "no_weight_decay", set)())
+        names = [
+            name
+            for name, param, module in named
+            if param.ndim <= 1 or isinstance(module, NORMS) or name in listed
+        ]
+        names += [] if which is None else _meant(which, model, named)
+        # It has judged all of them: those that it leaves as they are are meant, too.
+        return {name: {"weight_decay": 0.0} if name in names else {} for name, *_ in named}
+
+    return rule
+
+
+def layer_decay(rate: float, depth: Callable[[str], int] | None = None) -> Rule:
+    """Smaller learning rates for earlier layers: ``rate`` times as much for each layer further from the end.
+
+    Clark et al., 2020 (https://arxiv.org/abs/2003.10555). :func:`layers` shows which layer each parameter is in.
+
+    Args:
+        rate: In (0, 1].
+        depth: The layer of a parameter by its name, from 0, in the place of :func:`layers`.
+
+    Example:
+        >>> from torch import nn
+        >>> from surefoot.param_groups import layer_decay, param_groups
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+        >>> [group["lr"] for group in param_groups(model, layer_decay(0.5), lr=1.0)]
+        [0.25, 0.5, 1.0]
+    """
+    checks.positive("rate", rate)
+    if rate > 1:
+        raise ValueError(f"rate={rate!r} must be in (0, 1]: it multiplies lr once for each layer")
+
+    def rule(model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
+        depths = layers(model) if depth is None else {name: depth(name) for name, *_ in named}
+        last = max(depths.values())
+        return {name: {"lr": Scale(rate ** (last - depths[name]))} for name, *_ in named}
+
+    return rule
+
+
+def layers(model: nn.Module) -> dict[str, int]:
+    """Which layer each parameter is in, from 0, by the order in which blocks were added to the model.
+
+    Blocks are the members of a ``ModuleList`` of one kind, and those of a ``Sequential`` that have matrices: the
+    blocks of a ResNet, a ViT or a GPT, the layers of an MLP. What comes before the first is layer 0, what comes after
+    the last is the last layer; embeddings are in layer 0. Where there are no blocks, each module with a matrix is one.
+
+    Example:
+        >>> from torch import nn
+        >>> from surefoot.param_groups import layers
+        >>> blocks = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        >>> model = nn.ModuleDict({"embedding": nn.Embedding(9, 4), "blocks": blocks, "head": nn.Linear(4, 2)})
+        >>> layers(model)
+        {'embedding.weight': 0, 'blocks.0.weight': 1, 'blocks.0.bias': 1, 'blocks.1.weight': 2, 'blocks.1.bias': 2, 'head.weight': 3, 'head.bias': 3}
+    """
+    named, blocks = list(_named(model)), list(_blocks(model))
+    if not blocks:  # each module that has a matrix begins a layer
+        blocks = list(dict.fromkeys(name.rpartition(".")[0] for name, param, _ in named if param.ndim > 1))
+    found: dict[str, int] = {}
+    begun = 0
+    for name, _, module in named:
+        inside = next((i for i, block in enumerate(blocks, 1) if name.startswith(f"{block}.")), 0)
+        begun = max(begun, inside)
+        if inside or isinstance(module, nn.Embedding):
+            found[name] = inside
+        else:  # before the first block, between two of them, or after the last
+            found[name] = begun if begun < len(blocks) else len(blocks) + 1
+    first = min(found.values(), default=0)
+    return {name: layer - first for name, layer in found.items()}
+
+
+def _blocks(module: nn.Module, prefix: str = "") -> Iterator[str]:
+    """Names of the outermost blocks, in order."""
+    members = {
+        name: child for name, child in module.named_children() if any(True for _ in child.parameters())
+    }
+    matrices = {
+        name: child for name, child in members.items() if any(param.ndim > 1 for param in child.parameters())
+    }
+    if isinstance(module, nn.ModuleList) and len({type(member) for member in members.values()}) == 1:
+        yield from (f"{prefix}{name}" for name in members)
+    elif isinstance(module, nn.Sequential) and (len(matrices) > 1 or (len(members) == 1 and prefix)):
+        yield from (f"{prefix}{name}" for name in matrices)  # a norm belongs to what comes before it
+    else:
+        for name, child in members.items():
+            yield from _blocks(child, f"{prefix}{name}.")
+
+
+def _named(model: nn.Module) -> Iterator[Named]:
+    """Every parameter once, with the module it belongs to."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, param in model.named_parameters():
+        yield Named(name, param, modules[name.rpartition(".")[0]])
+
+
+def _meant(which: Which, model: nn.Module, named: list[Named]) -> list[str]:
+    """Names of the parameters that are meant."""
+    if isinstance(which, str):
+        names = [name for name, *_ in named if fnmatchcase(name, which)]
+    elif isinstance(which, re.Pattern):
+        names = [name for name, *_ in named if which.fullmatch(name)]
+    elif isinstance(which, type):
+        inside = {
+            id(param)
+            for module in model.modules()
+            if isinstance(module, which)
+            for param in module.parameters()
+        }
+        names = [name for name, param, _ in named if id(param) in inside]
+    elif callable(which):
+        names = [name for name, param, _ in named if which(name, param)]
+    else:
+        raise TypeError(
+            f"{which!r} is a {type(which).__name__}: pass a pattern, a type of module, or a function"
+        )
+    if not names:
+        shown = ", ".join(name for name, *_ in named[:5])
+        raise ValueError(f"{which!r} means no parameter: their names begin with {shown}")
+    return names
+
+
+def _settle(name: str, wanted: list[Mapping[str, Any]], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What a parameter gets: the first value, times the first scale, in the order of the defaults."""
+    hyper: dict[str, Any] = {}
+    keys = [*defaults, *(key for some in wanted for key in some)]
+    for key in dict.fromkeys(keys):
+        said = [some[key] for some in wanted if key in some]
+        values = [value for value in said if not isinstance(value, Scale)]
+        values += [defaults[key]] if key in defaults else []
+        factors = [value.factor for value in said if isinstance(value, Scale)]
+        if not values:
+            raise ValueError(
+                f"{key} of {name} is scaled, but has no value: pass a default, as in param_groups(..., {key}=1e-3)"
+            )
+        hyper[key] = values[0] * factors[0] if factors else values[0]
+    return hyper
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
