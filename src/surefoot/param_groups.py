@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from surefoot import checks
 
-__all__ = ["Named", "Rule", "layer_decay", "layers", "match", "no_decay", "param_groups", "scale"]
+__all__ = ["Named", "Rule", "frozen", "layer_decay", "layers", "match", "no_decay", "param_groups", "scale"]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -160,6 +160,26 @@ def scale(which: Which, **factors: float) -> Rule:
     for name, factor in factors.items():
         checks.not_negative(name, factor)
     return match(which, **{name: Scale(factor) for name, factor in factors.items()})
+
+
+def frozen(which: Which) -> Rule:
+    """These parameters are frozen, until ``optimizer.unfreeze(...)``.
+
+    Only Surefoot's optimizers know the entry ``"frozen"`` of a group; for torch's use ``param.requires_grad_(False)``.
+
+    Args:
+        which: As of :func:`match`.
+
+    Example:
+        >>> from torch import nn
+        >>> from surefoot import AdamW
+        >>> from surefoot.param_groups import frozen, param_groups
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        >>> optimizer = AdamW(param_groups(model, frozen("0.*"), lr=1e-3))
+        >>> [group["name"] for group in optimizer.param_groups]
+        ['lr=0.001 frozen=True', 'lr=0.001']
+    """
+    return match(which, frozen=True)
 
 
 def no_decay(which: Which | None = None) -> Rule:

@@ -20,6 +20,7 @@ from surefoot.kernels import choose
 from surefoot.optimizers.hyperparameters import check_ranges
 from surefoot.optimizers.plan import Plan
 from surefoot.optimizers.step import LastStep, check_settings, take
+from surefoot.optimizers.surgery import Surgery
 from surefoot.rule import Rule
 
 __all__ = ["Extras", "Optimizer", "ParamsT", "decays", "double", "keep"]
@@ -42,7 +43,7 @@ class Extras(TypedDict, total=False):
     executor: str | None
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(Surgery, torch.optim.Optimizer):
     """Runs one :class:`~surefoot.rule.Rule` over parameter groups.
 
     A drop-in for :class:`torch.optim.Optimizer`: hooks, ``param_groups``, ``state`` (keys, shapes
@@ -230,7 +231,6 @@ class Optimizer(torch.optim.Optimizer):
         return step
 
     def labelled(self) -> Iterator[tuple[str, Tensor, Group]]:
-        """Every parameter with its name, or else its place, and its group."""
         return _labelled(self.param_groups, self.param_groups)
 
     def add_param_group(self, param_group: Group) -> None:
@@ -383,7 +383,8 @@ class Optimizer(torch.optim.Optimizer):
         by_eager = (
             [f"eager: {', '.join(f'{_tensors(n)} ({reason})' for reason, n in reasons)}"] if reasons else []
         )
-        return "; ".join(by_cpu + by_eager) or f"{self.executor}: no gradient yet"
+        frozen = [f"frozen: {_tensors(self._plan.frozen)}"] if self._plan.frozen else []
+        return "; ".join(by_cpu + by_eager + frozen) or f"{self.executor}: no gradient yet"
 
 
 def decays(lr: Any, weight_decay: Any, decoupled: bool) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Hyperparameters:
         self._readers = [_reader(names) for names in self._names]
         self._sizes = list(map(len, groups))
         self._live = [live(group) for group in groups]
+        self._frozen = [bool(group.get("frozen")) for group in groups]
         # Whether there are entries that may change in themselves: a rule's numbers may depend on them.
         self._odd = [
             {*group} - {*names} > UNREAD & group.keys()
@@ -178,7 +179,7 @@ class Hyperparameters:
             if types != self._types[i]:
                 check_kinds(group)
                 self._types[i] = types
-            if live(group) != self._live[i]:
+            if live(group) != self._live[i] or bool(group.get("frozen")) != self._frozen[i]:
                 return False
             if not plain and self._names[i] != _names(group, optimizer.defaults):
                 return False

@@ -64,7 +64,8 @@ class Plan:
         self._distinct: list[int] = []  # a group of each kind
         self._examples: list[tuple[int, int]] = []
 
-        work = [(i, param) for i, group in enumerate(groups) for param in group["params"]]
+        work = [(i, p) for i, group in enumerate(groups) if not group.get("frozen") for p in group["params"]]
+        self.frozen = len(self._hyper.params) - len(work)
         for i, param in work:  # all gradients are looked at before any state is touched
             if param.grad is not None:
                 optimizer.dense(param.grad, groups[i])

@@ -1,0 +1,103 @@
+"""Changes to an optimizer's groups at any step, by name, with the state kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+__all__ = ["Surgery", "Which"]
+
+Which: TypeAlias = str | Tensor | Iterable[Tensor] | Callable[[str, Tensor], bool]
+
+
+class Surgery:
+    """What an optimizer can do to its parameters while it is in use.
+
+    Parameters are meant by a pattern of their names with ``*`` for anything, by themselves, or by a function of name and
+    parameter. Without names they are called by their place, as in ``"0 of group 1"``. A group of which a part is meant
+    is split in two; schedules go on in both.
+    """
+
+    param_groups: list[dict[str, Any]]
+
+    def labelled(self) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
+        """Every parameter with its name, or else its place, and its group."""
+        raise NotImplementedError
+
+    def freeze(self, which: Which) -> None:
+        """Keep parameters and their state exactly as they are, whatever gradients they get, until :meth:`unfreeze`.
+
+        They take no part in steps: no momentum, no decay, no count, no norm for clipping. What is frozen already stays so.
+
+        Args:
+            which: ``"backbone.*"``, parameters, or a function of name and parameter.
+
+        Raises:
+            ValueError: No parameter is meant.
+
+        Example:
+            >>> import torch, surefoot
+            >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+            >>> optimizer = surefoot.AdamW(model.named_parameters())
+            >>> optimizer.freeze("0.*")
+            >>> [(group["param_names"], group.get("frozen", False)) for group in optimizer.param_groups]
+            [(['1.weight', '1.bias'], False), (['0.weight', '0.bias'], True)]
+        """
+        for group in self._split(which):
+            group["frozen"] = True
+
+    def unfreeze(self, which: Which = "*") -> None:
+        """Let frozen parameters take part again, from the state that they had.
+
+        Args:
+            which: As of :meth:`freeze`; all by default.
+
+        Raises:
+            ValueError: No parameter is meant.
+        """
+        for group in self._split(which):
+            group["frozen"] = False
+
+    def _split(self, which: Which) -> list[dict[str, Any]]:
+        """Groups of exactly the parameters that are meant."""
+        meant = _meant(which, list(self.labelled()))
+        found = []
+        for group in list(self.param_groups):
+            inside = [id(param) in meant for param in group["params"]]
+            if all(inside):
+                found.append(group)
+            elif any(inside):
+                found.append(_part(group, inside))
+                for key, value in _part(group, [not there for there in inside]).items():
+                    if key in ("params", "param_names"):
+                        group[key] = value
+                self.param_groups.append(found[-1])
+        return found
+
+
+def _part(group: dict[str, Any], inside: list[bool]) -> dict[str, Any]:
+    """The group with some of its parameters; a tensor among its entries is each part's own."""
+    part = {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
+    for key in ("params", "param_names"):
+        if key in group:
+            part[key] = [value for value, there in zip(group[key], inside, strict=True) if there]
+    return part
+
+
+def _meant(which: Which, labelled: list[tuple[str, Tensor, dict[str, Any]]]) -> set[int]:
+    if isinstance(which, str):
+        meant = {id(param) for name, param, _ in labelled if fnmatchcase(name, which)}
+    elif isinstance(which, Tensor) or not callable(which):
+        asked = {id(param) for param in ([which] if isinstance(which, Tensor) else which)}
+        meant = asked & {id(param) for _, param, _ in labelled}
+        if meant != asked:
+            raise ValueError(f"{len(asked - meant)} of the parameters are not the optimizer's")
+    else:
+        meant = {id(param) for name, param, _ in labelled if which(name, param)}
+    if not meant:
+        shown = ", ".join(name for name, *_ in labelled[:5])
+        raise ValueError(f"{which!r} means no parameter: their names begin with {shown}")
+    return meant

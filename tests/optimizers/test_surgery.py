@@ -1,0 +1,146 @@
+"""Groups changed while the optimizer is in use: what is frozen, and what goes on."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import torch
+from cases import every_class
+from walk import assert_same, gradients, parameters
+
+import surefoot
+from surefoot.curves import linear
+from surefoot.param_groups import frozen, param_groups
+
+SHAPES = ((5, 3), (7,), (), (4, 2))
+executors = pytest.mark.parametrize("executor", ["cpu", "eager"])
+
+
+def named(case, executor, **extras):
+    params = parameters(shapes=SHAPES)
+    return case.ours(
+        [(f"layer{i}.weight", param) for i, param in enumerate(params)], executor=executor, **extras
+    ), params
+
+
+def step(optimizer, params, grads):
+    """A step with these gradients, whatever order the groups are in."""
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = grad
+    optimizer.step()
+
+
+def everything(optimizer, params):
+    return [[param.detach(), *optimizer.state[param].values()] for param in params]
+
+
+@executors
+@every_class
+@pytest.mark.parametrize("grad", ["real", "zero", "none", "nan"])
+def test_what_is_frozen_is_constant_to_the_bit(case, executor, grad):
+    """Row 9: whatever momentum, decay and counts there are, and whatever gradient it gets."""
+    optimizer, params = named(case, executor)
+    for grads in gradients(3, shapes=SHAPES):
+        step(optimizer, params, grads)
+    optimizer.freeze("layer[12].*")
+    before = copy.deepcopy(everything(optimizer, params))
+    for grads in gradients(3, shapes=SHAPES, seed=5):
+        for i in (1, 2):
+            grads[i] = {"real": grads[i], "zero": 0 * grads[i], "none": None, "nan": torch.nan * grads[i]}[
+                grad
+            ]
+        step(optimizer, params, grads)
+    after = everything(optimizer, params)
+    for i in (1, 2):
+        for old, new in zip(before[i], after[i], strict=True):
+            assert_same(new, old)
+    assert all(not torch.equal(before[i][0], after[i][0]) for i in (0, 3))
+    assert "frozen: 2 tensors" in repr(optimizer)
+
+
+@executors
+@every_class
+def test_the_others_go_on_as_if_they_were_alone_and_the_thawed_from_where_they_were(case, executor):
+    optimizer, params = named(case, executor)
+    others = parameters(shapes=SHAPES)
+    alone = case.ours(others, executor=executor)
+    for n, grads in enumerate(gradients(9, shapes=SHAPES)):
+        if n == 3:
+            optimizer.freeze([params[1], params[2]])
+        if n == 6:
+            optimizer.unfreeze(lambda name, param: param.ndim <= 1)
+        step(optimizer, params, grads)
+        if 3 <= n < 6:
+            grads[1] = grads[2] = None  # to torch, too, a parameter without a gradient is not there
+        step(alone, others, grads)
+    for mine, other in zip(params, others, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(optimizer.state[mine], alone.state[other], rtol=1e-6, atol=1e-7)
+
+
+def test_a_group_is_split_once_and_keeps_its_names_and_hyperparameters():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    optimizer = surefoot.AdamW(model.named_parameters(), lr=torch.tensor(0.1), weight_decay=0.3)
+    for _ in range(2):  # what is frozen already stays so
+        optimizer.freeze("*.weight")
+    biases, weights = optimizer.param_groups
+    assert (biases["param_names"], weights["param_names"]) == (["0.bias", "1.bias"], ["0.weight", "1.weight"])
+    assert [id(param) for param in weights["params"]] == [id(model[0].weight), id(model[1].weight)]
+    assert weights["lr"] is not biases["lr"]
+    assert (weights["lr"], weights["weight_decay"]) == (biases["lr"], 0.3)
+    optimizer.unfreeze()
+    assert not any(group["frozen"] for group in optimizer.param_groups if "frozen" in group)
+
+
+def test_a_schedule_goes_on_through_it():
+    params = parameters(shapes=SHAPES)
+    optimizer = surefoot.SGD([(f"layer{i}", param) for i, param in enumerate(params)], lr=1.0)
+    scheduler = surefoot.Scheduler(optimizer, lr=linear(10))
+    for n, grads in enumerate(gradients(6, shapes=SHAPES)):
+        if n == 2:
+            optimizer.freeze("layer1")
+        if n == 4:
+            optimizer.unfreeze()
+        step(optimizer, params, grads)
+        scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.4, 0.4])
+
+
+def test_a_frozen_gradient_has_no_part_in_the_norm():
+    params = parameters(shapes=((2,), (2,)))
+    optimizer = surefoot.SGD(params, clip_norm=1.0)
+    optimizer.freeze(params[0])
+    step(optimizer, params, [torch.full((2,), 100.0), torch.tensor([3.0, 4.0])])
+    assert optimizer.last_step.grad_norm == pytest.approx(5.0)
+
+
+def test_frozen_from_the_start():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    optimizer = surefoot.AdamW(param_groups(model, frozen("0.*"), lr=1e-3))
+    before = copy.deepcopy(model[0].state_dict())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(model[0].state_dict(), before, rtol=0, atol=0)
+    assert set(optimizer.state) == {model[1].weight, model[1].bias}
+    optimizer.unfreeze("0.*")
+    optimizer.step()
+    assert not torch.equal(model[0].weight, before["weight"])
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("head.*", "'head.*' means no parameter: their names begin with 0 of group 0, 1 of group 0"),
+        (lambda name, param: False, "means no parameter"),
+        ([torch.zeros(1)], "1 of the parameters are not the optimizer's"),
+        ([], "[] means no parameter"),
+    ],
+)
+def test_what_means_nothing_is_an_error_and_changes_nothing(which, message):
+    optimizer = surefoot.SGD(parameters(shapes=SHAPES))
+    for change in (optimizer.freeze, optimizer.unfreeze):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            change(which)
+    assert "frozen" not in optimizer.param_groups[0]
