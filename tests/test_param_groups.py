@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import surefoot
-from surefoot.param_groups import layer_decay, layers, match, no_decay, param_groups, scale
+from surefoot.param_groups import check, layer_decay, layers, match, no_decay, param_groups, scale
 
 
 class Block(nn.Module):
@@ -287,3 +287,22 @@ def test_depths_of_ones_own():
 def test_mistakes_are_named(build, error, message):
     with pytest.raises(error, match=re.escape(message)):
         build(ViT())
+
+
+@every_model
+@pytest.mark.parametrize("library", [surefoot, torch.optim], ids=lambda library: library.__name__)
+def test_15_what_is_missing_extra_or_twice_in_an_optimizer_is_named(build, library):
+    model = build()
+    optimizer = library.SGD(model.named_parameters(), lr=0.1)
+    assert not check(model, optimizer)
+    assert not check(model, library.SGD(model.parameters(), lr=0.1))
+    params, names = optimizer.param_groups[0]["params"], optimizer.param_groups[0]["param_names"]
+    params.append(params[0])
+    names.append(names[0])
+    other = torch.zeros(1, requires_grad=True)
+    (missing,), params[1] = [names[1]], other
+    found = check(model, optimizer)
+    assert found == ([missing], [missing], [names[0]])
+    assert found
+    model.get_parameter(missing).requires_grad_(False)
+    assert check(model, optimizer).missing == []

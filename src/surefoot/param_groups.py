@@ -7,15 +7,29 @@ optimizer = AdamW(groups)
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from surefoot import checks
 
-__all__ = ["Named", "Rule", "frozen", "layer_decay", "layers", "match", "no_decay", "param_groups", "scale"]
+__all__ = [
+    "Coverage",
+    "Named",
+    "Rule",
+    "check",
+    "frozen",
+    "layer_decay",
+    "layers",
+    "match",
+    "no_decay",
+    "param_groups",
+    "scale",
+]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -38,6 +52,24 @@ class Scale(NamedTuple):
     """Times the number that the parameter has otherwise."""
 
     factor: float
+
+
+class Coverage(NamedTuple):
+    """What an optimizer has of a model's parameters; empty lists are good.
+
+    Attributes:
+        missing: Parameters with ``requires_grad`` that it does not have, by name.
+        extra: Its parameters that are not the model's, by name or place.
+        duplicated: Those that it has more than once, by name.
+    """
+
+    missing: list[str]
+    extra: list[str]
+    duplicated: list[str]
+
+    def __bool__(self) -> bool:
+        """Whether anything is wrong."""
+        return any(self)
 
 
 class Rule(Protocol):
@@ -113,6 +145,36 @@ def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[s
             f"no rule means {', '.join(unmeant[:5])}{more}: add match('*', ...) at the end, or pass a default such as lr=1e-3"
         )
     return list(groups.values())
+
+
+def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> Coverage:
+    """Look whether an optimizer, Surefoot's or torch's, has all the parameters of a model, and those alone.
+
+    A parameter that was replaced in the model after the optimizer was built is missing, and the old one is extra.
+
+    Example:
+        >>> import torch, surefoot
+        >>> from surefoot.param_groups import check
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+        >>> optimizer = surefoot.SGD(model.named_parameters())
+        >>> bool(check(model, optimizer))
+        False
+        >>> model[1] = torch.nn.Linear(2, 3)
+        >>> check(model, optimizer)
+        Coverage(missing=['1.weight', '1.bias'], extra=['1.weight', '1.bias'], duplicated=[])
+    """
+    names = {id(param): name for name, param in model.named_parameters()}
+    theirs: list[tuple[str, Tensor]] = []
+    for i, group in enumerate(optimizer.param_groups):
+        labels = group.get("param_names") or [f"{j} of group {i}" for j in range(len(group["params"]))]
+        theirs += zip(labels, group["params"], strict=False)
+    counts = Counter(id(param) for _, param in theirs)
+    wanted = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
+    return Coverage(
+        [name for name, param in wanted if id(param) not in counts],
+        [label for label, param in theirs if id(param) not in names],
+        [names[key] for key, count in counts.items() if count > 1 and key in names],
+    )
 
 
 def match(which: Which, **hyper: Any) -> Rule:

@@ -129,6 +129,36 @@ def test_frozen_from_the_start():
     assert not torch.equal(model[0].weight, before["weight"])
 
 
+@executors
+def test_parameters_come_and_go_and_the_others_keep_their_state(executor):
+    params = parameters(shapes=SHAPES)
+    optimizer = surefoot.AdamW([("a.weight", params[0]), ("a.bias", params[1])], lr=0.1, executor=executor)
+    step(optimizer, params[:2], gradients(1, shapes=SHAPES[:2])[0])
+    optimizer.add([("b.weight", params[2]), ("b.bias", params[3])], lr=0.01)
+    step(optimizer, params, gradients(1, shapes=SHAPES)[0])
+    assert [optimizer.state[param]["step"].item() for param in params] == [2, 2, 1, 1]
+    optimizer.remove("*.bias")
+    before = [param.detach().clone() for param in params]
+    step(optimizer, params, gradients(1, shapes=SHAPES)[0])
+    assert [torch.equal(param, old) for param, old in zip(params, before, strict=True)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert set(optimizer.state) == {params[0], params[2]}
+    assert [group["param_names"] for group in optimizer.param_groups] == [["a.weight"], ["b.weight"]]
+    optimizer.reset_state("a.*")
+    step(optimizer, params, gradients(1, shapes=SHAPES)[0])
+    assert [optimizer.state[param]["step"].item() for param in (params[0], params[2])] == [1, 3]
+    with pytest.raises(ValueError, match="means all parameters: an optimizer needs one"):
+        optimizer.remove("*")
+    with pytest.raises(ValueError, match="is in group 0 already"):
+        optimizer.add([("c", params[0])])
+    with pytest.raises(ValueError, match=r"lr=-1\.0 must be at least 0"):
+        optimizer.add([("c", params[1])], lr=-1)
+
+
 @pytest.mark.parametrize(
     ("which", "message"),
     [
@@ -140,7 +170,7 @@ def test_frozen_from_the_start():
 )
 def test_what_means_nothing_is_an_error_and_changes_nothing(which, message):
     optimizer = surefoot.SGD(parameters(shapes=SHAPES))
-    for change in (optimizer.freeze, optimizer.unfreeze):
+    for change in (optimizer.freeze, optimizer.unfreeze, optimizer.remove, optimizer.reset_state):
         with pytest.raises(ValueError, match=re.escape(message)):
             change(which)
     assert "frozen" not in optimizer.param_groups[0]

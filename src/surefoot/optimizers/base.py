@@ -43,7 +43,7 @@ class Extras(TypedDict, total=False):
     executor: str | None
 
 
-class Optimizer(Surgery, torch.optim.Optimizer):
+class Optimizer(Surgery):
     """Runs one :class:`~surefoot.rule.Rule` over parameter groups.
 
     A drop-in for :class:`torch.optim.Optimizer`: hooks, ``param_groups``, ``state`` (keys, shapes

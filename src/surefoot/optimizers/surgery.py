@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 __all__ = ["Surgery", "Which"]
@@ -13,15 +14,13 @@ __all__ = ["Surgery", "Which"]
 Which: TypeAlias = str | Tensor | Iterable[Tensor] | Callable[[str, Tensor], bool]
 
 
-class Surgery:
+class Surgery(torch.optim.Optimizer):
     """What an optimizer can do to its parameters while it is in use.
 
     Parameters are meant by a pattern of their names with ``*`` for anything, by themselves, or by a function of name and
     parameter. Without names they are called by their place, as in ``"0 of group 1"``. A group of which a part is meant
     is split in two; schedules go on in both.
     """
-
-    param_groups: list[dict[str, Any]]
 
     def labelled(self) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
         """Every parameter with its name, or else its place, and its group."""
@@ -60,6 +59,59 @@ class Surgery:
         """
         for group in self._split(which):
             group["frozen"] = False
+
+    def add(self, params: Iterable[Tensor] | Iterable[tuple[str, Tensor]], **hyper: Any) -> None:
+        """Add parameters, with hyperparameters of their own; a schedule takes them in by name.
+
+        Args:
+            params: Parameters, or pairs of names and parameters if the optimizer has names.
+            **hyper: What differs from the optimizer's defaults.
+
+        Raises:
+            ValueError: One is there already, or has no name where the others have; a hyperparameter is out of range.
+
+        Example:
+            >>> import torch, surefoot
+            >>> body, head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+            >>> optimizer = surefoot.AdamW(body.named_parameters("body"), lr=1e-4)
+            >>> optimizer.add(head.named_parameters("head"), lr=1e-2)
+            >>> [(group["param_names"], group["lr"]) for group in optimizer.param_groups]
+            [(['body.weight', 'body.bias'], 0.0001), (['head.weight', 'head.bias'], 0.01)]
+        """
+        self.add_param_group({"params": list(params), **hyper})
+
+    def remove(self, which: Which) -> None:
+        """Drop parameters and their state.
+
+        Args:
+            which: As of :meth:`freeze`.
+
+        Raises:
+            ValueError: No parameter is meant, or all are.
+        """
+        labelled = list(self.labelled())
+        if len(_meant(which, labelled)) == len(labelled):
+            raise ValueError(f"{which!r} means all parameters: an optimizer needs one")
+        gone = self._split(which)
+        self.param_groups[:] = [group for group in self.param_groups if not any(group is one for one in gone)]
+        for group in gone:
+            for param in group["params"]:
+                self.state.pop(param, None)
+
+    def reset_state(self, which: Which = "*") -> None:
+        """Forget counts and buffers: the next step begins anew.
+
+        Args:
+            which: As of :meth:`freeze`; all by default.
+
+        Raises:
+            ValueError: No parameter is meant.
+        """
+        labelled = list(self.labelled())
+        meant = _meant(which, labelled)
+        for _, param, _ in labelled:
+            if id(param) in meant:
+                self.state.pop(param, None)
 
     def _split(self, which: Which) -> list[dict[str, Any]]:
         """Groups of exactly the parameters that are meant."""
