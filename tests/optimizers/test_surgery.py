@@ -159,6 +159,99 @@ def test_parameters_come_and_go_and_the_others_keep_their_state(executor):
         optimizer.add([("c", params[1])], lr=-1)
 
 
+def test_set_is_the_new_base_of_a_schedule():
+    params = parameters(shapes=SHAPES)
+    optimizer = surefoot.AdamW(
+        [(f"layer{i}", param) for i, param in enumerate(params)], lr=1.0, weight_decay=0.1
+    )
+    scheduler = surefoot.Scheduler(
+        optimizer, lr=linear(10), weight_decay=linear(10), betas=(None, linear(10, to=0.5)), per="epoch"
+    )
+    for n, grads in enumerate(gradients(5, shapes=SHAPES)):
+        if n == 2:
+            optimizer.set("layer0", lr=2.0)
+            optimizer.set("layer[01]", weight_decay=0.2, betas=(0.8, 0.9))
+        step(optimizer, params, grads)
+        scheduler.step()
+    found = {group["param_names"][0]: group for group in optimizer.param_groups}
+    assert {name: group["lr"] for name, group in found.items()} == pytest.approx(
+        {"layer0": 1.0, "layer1": 0.5, "layer2": 0.5}
+    )
+    assert found["layer2"]["weight_decay"] == pytest.approx(0.05)
+    assert found["layer1"]["weight_decay"] == pytest.approx(0.1)
+    assert found["layer1"]["betas"] == (0.8, pytest.approx(0.9 * 0.75))
+    assert found["layer2"]["betas"] == (0.9, pytest.approx(0.999 * 0.75))
+    again = surefoot.Scheduler(
+        optimizer, lr=linear(10), weight_decay=linear(10), betas=(None, linear(10, to=0.5)), per="epoch"
+    )
+    lrs = scheduler.get_last_lr()
+    again.set(5)
+    assert again.get_last_lr() == lrs
+
+
+@executors
+@every_class
+def test_another_parameter_in_the_place_of_one(case, executor):
+    optimizer, params = named(case, executor)
+    for grads in gradients(3, shapes=SHAPES):
+        step(optimizer, params, grads)
+    kept = copy.deepcopy(dict(optimizer.state[params[0]]))
+    same = params[0].detach().clone().requires_grad_()
+    longer = torch.zeros(7, 3, requires_grad=True)
+    with pytest.raises(
+        ValueError, match=r"layer0.weight is of shape \(5, 3\), the new one of \(7, 3\): pass state="
+    ):
+        optimizer.replace("layer0.weight", longer)
+    optimizer.replace("layer0.weight", same)
+    assert params[0] not in optimizer.state
+    assert_same(list(optimizer.state[same].values()), list(kept.values()))
+    optimizer.replace(same, longer, state="resize")
+    for name, value in optimizer.state[longer].items():
+        if value.dim():
+            assert value.shape == (7, 3)
+            assert_same(value[:5], kept[name])
+        else:
+            assert_same(value, kept[name])
+    step(optimizer, [longer, *params[1:]], [torch.ones(7, 3), *gradients(1, shapes=SHAPES)[0][1:]])
+    assert optimizer.param_groups[0]["param_names"][0] == "layer0.weight"
+    optimizer.replace(longer, params[0], state="reset")
+    assert params[0] not in optimizer.state
+    step(optimizer, params, gradients(1, shapes=SHAPES)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            lambda o, p: o.set("*", speed=1),
+            ValueError,
+            "'speed' is no hyperparameter of SGD: it has lr, momentum",
+        ),
+        (lambda o, p: o.set("*", lr=-1), ValueError, "lr=-1.0 must be at least 0"),
+        (lambda o, p: o.set("head", lr=1), ValueError, "'head' means no parameter"),
+        (
+            lambda o, p: o.replace("*", torch.ones(2, requires_grad=True)),
+            ValueError,
+            "'*' means 4 parameters: replace one",
+        ),
+        (lambda o, p: o.replace(p[0], p[1]), ValueError, "is in group 0 already"),
+        (lambda o, p: o.replace(p[0], 3), TypeError, "is a int: an optimizer takes tensors"),
+        (
+            lambda o, p: o.replace(p[0], p[0].detach(), state="all"),
+            ValueError,
+            "state='all' must be 'keep', 'reset'",
+        ),
+    ],
+)
+def test_mistakes_are_named_and_change_nothing(change, error, message):
+    params = parameters(shapes=SHAPES)
+    optimizer = surefoot.SGD(params, lr=0.1)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(error, match=re.escape(message)):
+        change(optimizer, params)
+    assert optimizer.state_dict() == before
+
+
 @pytest.mark.parametrize(
     ("which", "message"),
     [

@@ -80,6 +80,7 @@ class Targets:
         self.groups: list[Group] = []
         self.driven: list[Driven] = []
         self._jobs: list[Job] = []
+        self._heard = 0
 
     def write(self, step: float, plateau: Any) -> None:
         """Set everything to its value at a step; a plateau cuts ``lr``."""
@@ -92,14 +93,19 @@ class Targets:
 
     def find(self) -> list[Driven]:
         """Every number that is set."""
-        groups = self.optimizer.param_groups
-        if len(groups) == len(self.groups) and all(map(is_, groups, self.groups)):
+        groups, rebased = self.optimizer.param_groups, getattr(self.optimizer, "_rebased", ())
+        heard, self._heard = self._heard, len(rebased)
+        if heard == len(rebased) and len(groups) == len(self.groups) and all(map(is_, groups, self.groups)):
             return self.driven
         before = {id(group): base for group, base in zip(self.groups, self.bases, strict=False)}
         # After load_state_dict all are other dicts, each in the place of one.
         replaced = len(self.bases) == len(groups) and not any(id(group) in before for group in groups)
         known = self.bases if replaced else [before.get(id(group), {}) for group in groups]
         self.bases, self.driven = [dict(bases) for bases in known], []
+        for group, name in rebased[heard:]:  # it was given another value by hand
+            for bases, some in zip(self.bases, groups, strict=True):
+                if some is group:
+                    bases.pop(name, None)
         for i, (group, bases, plan) in enumerate(zip(groups, self.bases, self.plans(), strict=True)):
             if "lr" not in bases:
                 bases["lr"] = _base(group, "lr")

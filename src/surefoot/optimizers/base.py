@@ -128,6 +128,7 @@ class Optimizer(Surgery):
         self._plan: Plan | None = None
         self.last_step: LastStep | None = None
         self.updates = self.skipped = 0
+        self._rebased = []
         super().__init__(entries, defaults)
 
     @property
@@ -161,7 +162,6 @@ class Optimizer(Surgery):
         raise NotImplementedError
 
     def new_state(self, name: str, param: Tensor, hyper: Group) -> Tensor:
-        """Counter or buffer ``name`` of a parameter before its first step."""
         if name in self.counters:
             made = real = _counter(0.0, param, hyper)
         else:
@@ -369,7 +369,7 @@ class Optimizer(Surgery):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
         super().__setstate__({name: value for name, value in state.items() if name != "state"})
-        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0)):
+        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0), ("_rebased", [])):
             self.__dict__.setdefault(name, start)
 
     def __repr__(self) -> str:

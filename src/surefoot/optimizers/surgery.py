@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+from surefoot.optimizers.hyperparameters import check_ranges
 
 __all__ = ["Surgery", "Which"]
 
@@ -22,8 +24,18 @@ class Surgery(torch.optim.Optimizer):
     is split in two; schedules go on in both.
     """
 
+    _rebased: list[tuple[dict[str, Any], str]]
+    """Groups and hyperparameters that were given other values, in order: a schedule reads their bases anew."""
+
     def labelled(self) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
         """Every parameter with its name, or else its place, and its group."""
+        raise NotImplementedError
+
+    def new_state(self, name: str, param: Tensor, hyper: dict[str, Any]) -> Tensor:
+        """Counter or buffer ``name`` of a parameter before its first step."""
+        raise NotImplementedError
+
+    def _check_params(self, params: list[Any]) -> None:
         raise NotImplementedError
 
     def freeze(self, which: Which) -> None:
@@ -59,6 +71,98 @@ class Surgery(torch.optim.Optimizer):
         """
         for group in self._split(which):
             group["frozen"] = False
+
+    def set(self, which: Which, **hyper: Any) -> None:
+        """Give parameters other hyperparameters; where a schedule drives one, this is its new base.
+
+        Args:
+            which: As of :meth:`freeze`.
+            **hyper: The new values.
+
+        Raises:
+            ValueError: No parameter is meant, a hyperparameter is not the optimizer's or out of range; nothing is changed.
+
+        Example:
+            >>> import torch, surefoot
+            >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+            >>> optimizer = surefoot.AdamW(model.named_parameters(), lr=1e-3)
+            >>> optimizer.set("*.bias", weight_decay=0.0)
+            >>> [(group["param_names"], group["weight_decay"]) for group in optimizer.param_groups]
+            [(['0.weight', '1.weight'], 0.01), (['0.bias', '1.bias'], 0.0)]
+        """
+        _meant(which, list(self.labelled()))
+        if unknown := hyper.keys() - self.defaults.keys():
+            known = ", ".join(self.defaults)
+            raise ValueError(
+                f"{sorted(unknown)[0]!r} is no hyperparameter of {type(self).__name__}: it has {known}"
+            )
+        check_ranges(hyper)
+        for group in self._split(which):
+            for name, value in hyper.items():
+                for driven, base in _bases(name, value):
+                    if f"initial_{driven}" in group:
+                        group[f"initial_{driven}"] = float(base)
+                        self._rebased.append((group, driven))
+            group.update(hyper)
+
+    def replace(
+        self, old: str | Tensor, new: Tensor, state: Literal["keep", "reset", "resize"] = "keep"
+    ) -> None:
+        """Put another parameter in the place of one.
+
+        Args:
+            old: The parameter, or its name.
+            new: The one that takes its place, in its group and under its name.
+            state: ``"keep"``: the new one goes on with the state, which must be of its shape; ``"reset"``: it begins
+                anew; ``"resize"``: it keeps the part of the state that both shapes have, as where an embedding grows.
+
+        Raises:
+            ValueError: ``old`` is not one parameter, ``new`` is one already or of another shape.
+            TypeError: ``new`` is no parameter.
+
+        Example:
+            >>> import torch, surefoot
+            >>> embedding = torch.nn.Embedding(3, 2)
+            >>> optimizer = surefoot.AdamW(embedding.named_parameters())
+            >>> embedding.weight = torch.nn.Parameter(torch.cat([embedding.weight, torch.zeros(1, 2)]))
+            >>> optimizer.replace("weight", embedding.weight, state="resize")
+            >>> optimizer.param_groups[0]["params"][0].shape
+            torch.Size([4, 2])
+        """
+        if state not in ("keep", "reset", "resize"):
+            raise ValueError(f"state={state!r} must be 'keep', 'reset' or 'resize'")
+        labelled = list(self.labelled())
+        meant = _meant(old, labelled)
+        found = [(name, param, group) for name, param, group in labelled if id(param) in meant]
+        if len(found) != 1:
+            raise ValueError(f"{old!r} means {len(found)} parameters: replace one after the other")
+        ((label, before, group),) = found
+        self._check_params([(label, new)])
+        entry = self.state.get(before)
+        if entry is not None and state == "keep" and before.shape != new.shape:
+            raise ValueError(
+                f"{label} is of shape {tuple(before.shape)}, the new one of {tuple(new.shape)}: pass state='resize' or 'reset'"
+            )
+        group["params"] = [new if param is before else param for param in group["params"]]
+        self.state.pop(before, None)
+        if entry is not None and state == "keep":
+            self.state[new] = entry
+        elif entry is not None and state == "resize":
+            self.state[new] = {
+                name: self._resized(name, value, before, new, group) for name, value in entry.items()
+            }
+
+    def _resized(self, name: str, value: Any, before: Tensor, new: Tensor, group: dict[str, Any]) -> Any:
+        if not isinstance(value, Tensor) or value.shape != before.shape or value.dim() == 0:
+            return value
+        if new.dim() != value.dim():
+            raise ValueError(
+                f"{name} has {value.dim()} dimensions, the new parameter {new.dim()}: pass state='reset'"
+            )
+        made = self.new_state(name, new, group).to(value.dtype)
+        common = tuple(slice(min(sizes)) for sizes in zip(value.shape, new.shape, strict=True))
+        made[common] = value[common].to(made.device)
+        return made
 
     def add(self, params: Iterable[Tensor] | Iterable[tuple[str, Tensor]], **hyper: Any) -> None:
         """Add parameters, with hyperparameters of their own; a schedule takes them in by name.
@@ -137,6 +241,13 @@ def _part(group: dict[str, Any], inside: list[bool]) -> dict[str, Any]:
         if key in group:
             part[key] = [value for value, there in zip(group[key], inside, strict=True) if there]
     return part
+
+
+def _bases(name: str, value: Any) -> list[tuple[str, Any]]:
+    """What a schedule may call a hyperparameter, each with its number."""
+    if name != "betas":
+        return [(name, value)]
+    return [("momentum", value[0]), ("betas[0]", value[0]), ("betas[1]", value[1])]
 
 
 def _meant(which: Which, labelled: list[tuple[str, Tensor, dict[str, Any]]]) -> set[int]:
