@@ -177,6 +177,12 @@ class Table:
         return self._result[1]
 
     @property
+    def present(self) -> Array:
+        """For each row whether it has a gradient."""
+        present: Array = self._pointers[:, 1] != 0
+        return present
+
+    @property
     def active(self) -> Sequence[int]:
         """The rows that have a gradient."""
         rows: list[int] = self._pointers[:, 1].nonzero()[0].tolist()

@@ -63,6 +63,7 @@ class Plan:
         self._kinds: Any = None  # an array, once they are
         self._distinct: list[int] = []  # a group of each kind
         self._examples: list[tuple[int, int]] = []
+        self._cohorts: _Cohorts | None = None
 
         work = [(i, p) for i, group in enumerate(groups) if not group.get("frozen") for p in group["params"]]
         self.frozen = len(self._hyper.params) - len(work)
@@ -209,12 +210,9 @@ class Plan:
         elif table.first < 0:
             which, cohorts = self._kinds, []
         else:
-            rows = np.array(table.active)
-            keys = np.column_stack([self._kinds, table.fresh, table.counts])[rows]
-            _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-            which = np.zeros_like(self._kinds)
-            which[rows] = inverse.reshape(-1)
-            cohorts = [(int(self._kinds[row]), int(row)) for row in rows[first]]
+            if changed or self._cohorts is None or not self._cohorts.hold(table):
+                self._cohorts = _Cohorts(table, self._kinds)
+            which, cohorts = self._cohorts.which, self._cohorts.examples
         number = np.float64 if table.wide else np.float32
         numbers: list[float] = []
         counts: list[float] = []
@@ -301,6 +299,32 @@ class Plan:
             per_group[group] = kind
             kinds.append(kind)
         self._kinds = np.array(per_group)[table.groups] if uniform else np.array(kinds)
+
+
+class _Cohorts:
+    """Rows of equal numbers, where they have different counts: as long as all that step go on together, they stay.
+
+    Attributes:
+        which: Number of each row's cohort.
+        examples: Of each cohort its kind and a row.
+    """
+
+    def __init__(self, table: Table, kinds: Any) -> None:
+        self._present, rows = table.present, np.array(table.active)
+        keys = np.column_stack([kinds, table.fresh, table.counts])[rows]
+        _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        self.which = np.zeros_like(kinds)
+        self.which[rows] = inverse
+        self.examples = [(int(kinds[row]), int(row)) for row in rows[first]]
+        self._rows, self._example_of = rows, rows[first][inverse]
+
+    def hold(self, table: Table) -> bool:
+        """Whether each row still is as the example of its cohort."""
+        return np.array_equal(self._present, table.present) and all(
+            np.array_equal(column[self._rows], column[self._example_of])
+            for column in (table.counts, table.fresh)
+        )
 
 
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
