@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import surefoot
-from surefoot.param_groups import check, layer_decay, layers, match, no_decay, param_groups, scale
+from surefoot.param_groups import check, describe, layer_decay, layers, match, no_decay, param_groups, scale
 
 
 class Block(nn.Module):
@@ -306,3 +306,29 @@ def test_15_what_is_missing_extra_or_twice_in_an_optimizer_is_named(build, libra
     assert found
     model.get_parameter(missing).requires_grad_(False)
     assert check(model, optimizer).missing == []
+
+
+@every_model
+@pytest.mark.parametrize("library", [surefoot, torch.optim], ids=lambda library: library.__name__)
+def test_a_description_has_a_row_for_each_group(build, library):
+    model = build()
+    optimizer = library.SGD(
+        param_groups(model, no_decay(), layer_decay(0.5), lr=0.1, weight_decay=0.1), lr=1.0
+    )
+    rows = describe(optimizer)
+    assert sum(row["tensors"] for row in rows) == len(list(model.parameters()))
+    assert sum(row["parameters"] for row in rows) == sum(param.numel() for param in model.parameters())
+    head, *lines = str(rows).split("\n")
+    assert head.split() == [
+        "group",
+        "tensors",
+        "parameters",
+        "share",
+        "lr",
+        "weight_decay",
+        "frozen",
+        "names",
+    ]
+    assert len(lines) == len(optimizer.param_groups)
+    unnamed = describe(library.SGD([torch.zeros(2, requires_grad=True)], lr=0.1))
+    assert (unnamed[0]["group"], unnamed[0]["names"]) == ("0", "0 of group 0")

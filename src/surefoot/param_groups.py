@@ -19,9 +19,11 @@ from surefoot import checks
 
 __all__ = [
     "Coverage",
+    "Description",
     "Named",
     "Rule",
     "check",
+    "describe",
     "frozen",
     "layer_decay",
     "layers",
@@ -175,6 +177,50 @@ def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> Coverage:
         [label for label, param in theirs if id(param) not in names],
         [names[key] for key, count in counts.items() if count > 1 and key in names],
     )
+
+
+class Description(list[dict[str, Any]]):
+    """A row for each group; as text, a table."""
+
+    def __str__(self) -> str:
+        columns = {key: [key, *(str(row[key]) for row in self)] for key in (self[0] if self else {})}
+        widths = {key: max(map(len, cells)) for key, cells in columns.items()}
+        aligned = [
+            [
+                cell.ljust(widths[key]) if key in ("group", "names") else cell.rjust(widths[key])
+                for cell in cells
+            ]
+            for key, cells in columns.items()
+        ]
+        return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
+
+
+def describe(optimizer: torch.optim.Optimizer) -> Description:
+    """What an optimizer's groups are, Surefoot's or torch's: a row for each, and a table as text.
+
+    Example:
+        >>> import torch, surefoot
+        >>> from surefoot.param_groups import describe, no_decay, param_groups
+        >>> model = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.LayerNorm(9), torch.nn.Linear(9, 2))
+        >>> optimizer = surefoot.AdamW(param_groups(model, no_decay(), lr=1e-3, weight_decay=0.1))
+        >>> optimizer.freeze("0.weight")
+        >>> print(describe(optimizer))
+        group                      tensors  parameters  share     lr  weight_decay  frozen  names
+        lr=0.001 weight_decay=0.1        1          18    14%  0.001           0.1          2.weight
+        lr=0.001 weight_decay=0          4          29    23%  0.001             0          0.bias, 1.weight, 1.bias, ...
+        lr=0.001 weight_decay=0.1        1          81    63%  0.001           0.1     yes  0.weight
+    """
+    sizes = [sum(param.numel() for param in group["params"]) for group in optimizer.param_groups]
+    rows = Description()
+    for i, (group, size) in enumerate(zip(optimizer.param_groups, sizes, strict=True)):
+        names = group.get("param_names") or [f"{j} of group {i}" for j in range(len(group["params"]))]
+        row = {"group": str(group.get("name", i)), "tensors": len(group["params"]), "parameters": size}
+        row["share"] = f"{size / max(sum(sizes), 1):.0%}"
+        row |= {key: f"{float(group[key]):.3g}" for key in ("lr", "weight_decay") if key in group}
+        row["frozen"] = "yes" if group.get("frozen") else ""
+        row["names"] = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+        rows.append(row)
+    return rows
 
 
 def match(which: Which, **hyper: Any) -> Rule:
