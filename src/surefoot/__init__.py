@@ -32,6 +32,7 @@ from surefoot.optimizers import (
     RMSprop,
     Rprop,
 )
+from surefoot.optimizers.unfreeze import gradual_unfreeze
 from surefoot.rule import Rule, rule
 from surefoot.run import Run
 from surefoot.train import Record, train
@@ -75,6 +76,7 @@ __all__ = [
     "TrainDataLoaderIter",
     "ValDataLoaderIter",
     "curves",
+    "gradual_unfreeze",
     "lr_scheduler",
     "param_groups",
     "rule",

@@ -1,0 +1,94 @@
+"""Gradual unfreezing: who takes part after how many updates."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+import torch
+
+import surefoot
+from surefoot import gradual_unfreeze
+
+
+def build(schedule, **extras):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))
+    optimizer = surefoot.AdamW(model.parameters(), lr=0.1, **extras)
+    return model, optimizer, gradual_unfreeze(model, optimizer, schedule)
+
+
+def go(model, optimizer, unfreeze, steps, bad=()):
+    """Which layers moved at each step."""
+    moved = []
+    for n in range(steps):
+        before = [layer.weight.detach().clone() for layer in model]
+        optimizer.zero_grad()
+        (model(torch.ones(1, 2)).sum() * (math.inf if n in bad else 1.0)).backward()
+        optimizer.step()
+        unfreeze.step()
+        moved.append([i for i, layer in enumerate(model) if not torch.equal(layer.weight, before[i])])
+    return moved
+
+
+SCHEDULE = {0: "2.*", 2: "1.*", 3: "0.weight"}
+MOVED = [[2], [2], [1, 2], [0, 1, 2], [0, 1, 2]]
+
+
+def test_layers_join_when_they_are_due():
+    model, optimizer, unfreeze = build(SCHEDULE)
+    bias = model[0].bias.detach().clone()
+    assert go(model, optimizer, unfreeze, 5) == MOVED
+    assert torch.equal(model[0].bias, bias)  # which no pattern means
+    assert optimizer.state[model[0].weight]["step"] == 2
+
+
+def test_updates_are_counted_and_not_calls_or_skipped_steps():
+    model, optimizer, unfreeze = build(SCHEDULE, nonfinite="skip")
+    moved = go(model, optimizer, unfreeze, 7, bad=(1, 3))
+    for _ in range(3):
+        unfreeze.step()
+    assert moved == [MOVED[0], [], MOVED[1], [], *MOVED[2:]]
+    assert unfreeze.updates == 5
+
+
+@pytest.mark.parametrize("stop", range(5))
+def test_it_resumes_anywhere(stop):
+    first = build(SCHEDULE)
+    go(*first, stop)
+    state = json.loads(json.dumps(first[2].state_dict()))
+    again = build(SCHEDULE)
+    again[2].load_state_dict(state)
+    assert go(*again, 5 - stop) == MOVED[stop:]
+    again[2].set(0)
+    assert go(*again, 5) == MOVED
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "message"),
+    [
+        ({}, ValueError, "schedule={} trains nothing at first: say what joins at 0"),
+        ({5: "2.*"}, ValueError, "trains nothing at first"),
+        (
+            {0: "head.*"},
+            ValueError,
+            "schedule[0]='head.*' means no parameter: the optimizer has none of that name",
+        ),
+        ({0: "*", 5: "2.*"}, ValueError, "schedule[5]='2.*' means no parameter: all have joined before"),
+        ({0: "2.*", -1: "1.*"}, ValueError, "schedule=-1 must be at least 0"),
+        ({0: "2.*", 1.5: "1.*"}, TypeError, "schedule=1.5 is a float: pass a whole number"),
+    ],
+)
+def test_mistakes_are_named(schedule, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        build(schedule)
+
+
+def test_other_optimizers_and_states_are_refused():
+    model, _, unfreeze = build(SCHEDULE)
+    with pytest.raises(TypeError, match="optimizer is a SGD: pass one of Surefoot's"):
+        gradual_unfreeze(model, torch.optim.SGD(model.parameters()), {0: "*"})
+    with pytest.raises(ValueError, match="the state has no 'updates'"):
+        unfreeze.load_state_dict({})
