@@ -166,9 +166,50 @@ def test_resuming_a_finished_run_shows_its_result_again(surefoot):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (
+            (),
+            [
+                "4 58144 99% 0.001 0.01 0.weight, 3.weight, 7.weight, ...",
+                "7 330 1% 0.001 0 1.weight, 1.bias, 4.weight, ...",
+            ],
+        ),
+        (("--decay-all", "--lr", "0.1"), ["11 58474 100% 0.1 0.01 0.weight, 1.weight, 1.bias, ..."]),
+        (("--layer-decay", "0.5"), ["1 288 0% 0.000125 0.01 0.weight", "2 128 0% 0.0005 0 8.weight, 8.bias"]),
+        (
+            ("--frozen", "13.*"),
+            ["3 55584 95% 0.001 0.01 0.weight, 3.weight, 7.weight", "1 10 0% 0.001 0 yes 13.bias"],
+        ),
+    ],
+)
+def test_groups_shows_a_row_for_each(surefoot, monkeypatch, arguments, rows):
+    monkeypatch.setattr(cli.console, "width", 120)
+    code, said = surefoot("groups", "digits", *arguments)
+    assert code == 0
+    assert [row for row in rows if row not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digit",), "'digit' is not known. One of: digits."),
+        (("digits", "--frozen", "head.*"), "'head.*' means no parameter: their names begin with 0.weight"),
+        (("digits", "--layer-decay", "1.5"), "rate=1.5 must be in (0, 1]"),
+        (("digits", "--lr", "-1"), "lr=-1.0 must be at least 0"),
+    ],
+)
+def test_mistakes_about_groups_are_named(surefoot, arguments, message):
+    code, said = surefoot("groups", *arguments)
+    assert code == 2
+    assert message in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
     ("command", "example"),
     [
         ("train", "surefoot train digits --optimizer radam"),
+        ("groups", 'surefoot groups digits --layer-decay 0.7 --frozen "0.*"'),
         ("schedule", 'surefoot schedule "warmup(500) >> cosine(10_000, to=0.1)"'),
     ],
 )

@@ -24,12 +24,13 @@ try:
 except ImportError:
     sys.exit("The surefoot command needs typer and rich: pip install 'surefoot[demo]'")
 
-from surefoot import files, plots, terminal
+from surefoot import files, param_groups, plots, terminal
 from surefoot.bench import Result, Work, machine, select, write_csv
 from surefoot.bench.table import LEGEND, results_table
 from surefoot.checks import finite, positive
 from surefoot.curves import Curve, parse, vocabulary
 from surefoot.experiment import OPTIMIZERS, SCHEDULES, Experiment, Row, Settings
+from surefoot.optimizers import AdamW
 from surefoot.tasks import TASKS
 from surefoot.train import stop_on_signal
 
@@ -312,6 +313,37 @@ def _landmarks(curve: Curve, steps: range, values: list[float], base: float) -> 
         value = terminal.number(curve.value(step, base))
         table.add_row(f"{step:,}", value, ", ".join(name for _, name in here))
     return table
+
+
+@app.command()
+def groups(
+    task: Annotated[str, typer.Argument(help=_choice(TASKS))],
+    lr: Annotated[float, typer.Option(help="Learning rate of the last layer.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="Of what has any.")] = 0.01,
+    layer_decay: Annotated[float, typer.Option(help="Factor of the rate for each layer further down.")] = 1.0,
+    frozen: Annotated[str | None, typer.Option(help="A pattern of names that stay as they are.")] = None,
+    decay_all: Annotated[bool, typer.Option("--decay-all", help="Norms and biases, too.")] = False,
+) -> None:
+    """Show how a task's parameters are sorted into groups.
+
+    Example: `surefoot groups digits --layer-decay 0.7 --frozen "0.*"`
+    """
+    if task not in TASKS:
+        _usage_error(f"{task!r} is not known. {_choice(TASKS)}")
+    rules = [] if decay_all else [param_groups.no_decay()]
+    try:
+        rules += [param_groups.frozen(frozen)] if frozen else []
+        rules += [param_groups.layer_decay(layer_decay)] if layer_decay != 1 else []
+        made = param_groups.param_groups(TASKS[task]().model, *rules, lr=lr, weight_decay=weight_decay)
+        rows = param_groups.describe(AdamW(made))
+    except ValueError as error:
+        _plain_usage_error(str(error))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in [name for name in rows[0] if name != "group" and any(row[name] != "" for row in rows)]:
+        table.add_column(name.replace("_", " "), justify="left" if name == "names" else "right")
+    for row in rows:
+        table.add_row(*(escape(str(row[str(column.header).replace(" ", "_")])) for column in table.columns))
+    console.print(table)
 
 
 def _plain_usage_error(message: str) -> NoReturn:
