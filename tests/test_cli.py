@@ -184,7 +184,7 @@ def test_resuming_a_finished_run_shows_its_result_again(surefoot):
     ],
 )
 def test_groups_shows_a_row_for_each(surefoot, monkeypatch, arguments, rows):
-    monkeypatch.setattr(cli.console, "width", 120)
+    monkeypatch.setenv("COLUMNS", "120")
     code, said = surefoot("groups", "digits", *arguments)
     assert code == 0
     assert [row for row in rows if row not in said] == []
