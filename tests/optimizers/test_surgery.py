@@ -108,6 +108,44 @@ def test_a_schedule_goes_on_through_it():
     assert scheduler.get_last_lr() == pytest.approx([0.4, 0.4])
 
 
+def test_both_parts_of_a_named_group_follow_its_curve():
+    params = parameters(shapes=SHAPES)
+    groups = [{"params": params[:2], "name": "body"}, {"params": params[2:], "name": "head"}]
+    optimizer = surefoot.SGD(groups, lr=1.0)
+    scheduler = surefoot.Scheduler(optimizer, lr=linear(10), groups={"head": linear(20)})
+    for n, grads in enumerate(gradients(4, shapes=SHAPES)):
+        if n == 2:
+            optimizer.freeze(params[3])
+        step(optimizer, params, grads)
+        scheduler.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.6, 0.8, 0.8])
+
+
+def test_set_is_no_edit_to_a_schedule_and_goes_on_where_it_is():
+    params = parameters(shapes=SHAPES)
+    optimizer = surefoot.SGD(params, lr=1.0)
+    scheduler = surefoot.Scheduler(optimizer, lr=linear(10))
+    for grads in gradients(5, shapes=SHAPES):
+        step(optimizer, params, grads)
+        scheduler.step()
+    optimizer.set((param for param in params), lr=2.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1.0)
+    step(optimizer, params, gradients(1, shapes=SHAPES)[0])
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.8)
+
+
+def test_a_replacement_that_is_refused_changes_nothing():
+    params = parameters(shapes=SHAPES)
+    optimizer = surefoot.AdamW(params)
+    step(optimizer, params, gradients(1, shapes=SHAPES)[0])
+    before = copy.deepcopy(dict(optimizer.state[params[0]]))
+    with pytest.raises(ValueError, match="exp_avg has 2 dimensions, the new parameter 1: pass state='reset'"):
+        optimizer.replace(params[0], torch.zeros(2, requires_grad=True), state="resize")
+    assert_same(list(optimizer.state[params[0]].values()), list(before.values()))
+    assert optimizer.param_groups[0]["params"][0] is params[0]
+
+
 def test_a_frozen_gradient_has_no_part_in_the_norm():
     params = parameters(shapes=((2,), (2,)))
     optimizer = surefoot.SGD(params, clip_norm=1.0)

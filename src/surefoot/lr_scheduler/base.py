@@ -253,7 +253,7 @@ class Scheduler(LRScheduler):
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
         lrs = [group["lr"] for group in self.optimizer.param_groups]
-        if lrs == self._last_lr or len(lrs) != len(self._last_lr):
+        if lrs == self._last_lr or len(lrs) != len(self._last_lr) or self._targets.rebased:
             return False
         mine = [row.place for row in self._rows if row.name == "lr"]
         return not all(math.isclose(lrs[i], self._last_lr[i], rel_tol=1e-6) for i in mine)

@@ -92,11 +92,10 @@ def group_names(groups: list[Group]) -> list[str]:
 def matches(pattern: str, group: Group, name: str, place: int) -> bool:
     """Whether a pattern, with ``*`` for anything, means a group: its name, number, or the names of all its parameters."""
     params = group.get("param_names") or ()
-    return (
-        pattern == str(place)
-        or fnmatchcase(name, pattern)
-        or (bool(params) and all(fnmatchcase(param, pattern) for param in params))
-    )
+    names = (str(place), name, str(group.get("name", name)))  # two parts of a group have one name
+    if any(fnmatchcase(one, pattern) for one in names):
+        return True
+    return bool(params) and all(fnmatchcase(param, pattern) for param in params)
 
 
 def per_group(name: str, value: Any, optimizer: torch.optim.Optimizer) -> list[Any]:

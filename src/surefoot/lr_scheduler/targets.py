@@ -116,6 +116,11 @@ class Targets:
         self.groups, self._jobs = list(groups), _jobs(groups, self.driven)
         return self.driven
 
+    @property
+    def rebased(self) -> bool:
+        """Whether ``optimizer.set`` gave other bases since the last look."""
+        return len(getattr(self.optimizer, "_rebased", ())) != self._heard
+
     def move_to(self, optimizer: torch.optim.Optimizer) -> None:
         """Set another optimizer's numbers, from the same bases."""
         self.optimizer, self.groups = optimizer, []

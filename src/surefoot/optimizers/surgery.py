@@ -90,6 +90,7 @@ class Surgery(torch.optim.Optimizer):
             >>> [(group["param_names"], group["weight_decay"]) for group in optimizer.param_groups]
             [(['0.weight', '1.weight'], 0.01), (['0.bias', '1.bias'], 0.0)]
         """
+        which = _settled(which)
         _meant(which, list(self.labelled()))
         if unknown := hyper.keys() - self.defaults.keys():
             known = ", ".join(self.defaults)
@@ -99,11 +100,15 @@ class Surgery(torch.optim.Optimizer):
         check_ranges(hyper)
         for group in self._split(which):
             for name, value in hyper.items():
+                now = value
                 for driven, base in _bases(name, value):
-                    if f"initial_{driven}" in group:
+                    before = group.get(f"initial_{driven}")
+                    if before is not None:
                         group[f"initial_{driven}"] = float(base)
                         self._rebased.append((group, driven))
-            group.update(hyper)
+                    if before and driven == name:  # as far along its curve as it is
+                        now = float(base) * float(group[name]) / before
+                group[name] = now
 
     def replace(
         self, old: str | Tensor, new: Tensor, state: Literal["keep", "reset", "resize"] = "keep"
@@ -143,14 +148,12 @@ class Surgery(torch.optim.Optimizer):
             raise ValueError(
                 f"{label} is of shape {tuple(before.shape)}, the new one of {tuple(new.shape)}: pass state='resize' or 'reset'"
             )
+        if entry is not None and state == "resize":
+            entry = {name: self._resized(name, value, before, new, group) for name, value in entry.items()}
         group["params"] = [new if param is before else param for param in group["params"]]
         self.state.pop(before, None)
-        if entry is not None and state == "keep":
+        if entry is not None and state != "reset":
             self.state[new] = entry
-        elif entry is not None and state == "resize":
-            self.state[new] = {
-                name: self._resized(name, value, before, new, group) for name, value in entry.items()
-            }
 
     def _resized(self, name: str, value: Any, before: Tensor, new: Tensor, group: dict[str, Any]) -> Any:
         if not isinstance(value, Tensor) or value.shape != before.shape or value.dim() == 0:
@@ -193,8 +196,8 @@ class Surgery(torch.optim.Optimizer):
         Raises:
             ValueError: No parameter is meant, or all are.
         """
-        labelled = list(self.labelled())
-        if len(_meant(which, labelled)) == len(labelled):
+        which, labelled = _settled(which), list(self.labelled())
+        if len(_meant(which, labelled)) == len({id(param) for _, param, _ in labelled}):
             raise ValueError(f"{which!r} means all parameters: an optimizer needs one")
         gone = self._split(which)
         self.param_groups[:] = [group for group in self.param_groups if not any(group is one for one in gone)]
@@ -223,7 +226,7 @@ class Surgery(torch.optim.Optimizer):
         found = []
         for group in list(self.param_groups):
             inside = [id(param) in meant for param in group["params"]]
-            if all(inside):
+            if inside and all(inside):
                 found.append(group)
             elif any(inside):
                 found.append(_part(group, inside))
@@ -241,6 +244,11 @@ def _part(group: dict[str, Any], inside: list[bool]) -> dict[str, Any]:
         if key in group:
             part[key] = [value for value, there in zip(group[key], inside, strict=True) if there]
     return part
+
+
+def _settled(which: Which) -> Which:
+    """What can be read more than once."""
+    return which if isinstance(which, str | Tensor) or callable(which) else list(which)
 
 
 def _bases(name: str, value: Any) -> list[tuple[str, Any]]:
