@@ -7,14 +7,13 @@ has none. A :class:`Table` runs kernels over all parameters that have one, ``eag
 from surefoot.kernels import eager
 from surefoot.kernels.choose import choose, layout, overlapping
 from surefoot.kernels.cpu import CURRENT, STALE, Table
-from surefoot.kernels.groups import OTHER, REVALUED, SAME, Groups
+from surefoot.kernels.groups import OTHER, SAME, Groups
 from surefoot.kernels.source import Layout
 from surefoot.kernels.table import Member, Row
 
 __all__ = [
     "CURRENT",
     "OTHER",
-    "REVALUED",
     "SAME",
     "STALE",
     "Groups",

@@ -72,6 +72,10 @@ class Scheduler(LRScheduler):
     """
 
     _warned = _ended = False
+    _own_lr = False
+
+    def __init_subclass__(cls) -> None:
+        cls._own_lr = cls.get_lr is not Scheduler.get_lr  # as in torch, it is what sets lr
 
     def __init__(
         self,
@@ -203,9 +207,10 @@ class Scheduler(LRScheduler):
 
     def _due(self) -> int:
         """By how many steps to go on: see ``per``."""
-        seen, self._seen = self._seen, _steps_of(self.optimizer)
+        optimizer = self._targets.optimizer  # here and below not by the property, which takes a call
+        seen, self._seen = self._seen, _steps_of(optimizer)
         applied, skipped = self._seen[0] - seen[0], self._seen[1] - seen[1]
-        if self.per == "update" and _counts_steps(self.optimizer):
+        if self.per == "update" and _counts_steps(optimizer):
             return applied
         return 1 if applied or not skipped else 0
 
@@ -217,7 +222,7 @@ class Scheduler(LRScheduler):
 
     def _write(self) -> None:
         self._targets.write(self._position(), self.plateau)
-        if type(self).get_lr is not Scheduler.get_lr:  # a subclass has its own, as in torch
+        if self._own_lr:
             for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
                 set_hyperparameter(group, "lr", float(lr))
         self._last_lr = self._group_lrs()
@@ -247,12 +252,12 @@ class Scheduler(LRScheduler):
         return ""
 
     def _group_lrs(self) -> list[float | Tensor]:
-        lrs = [group["lr"] for group in self.optimizer.param_groups]
+        lrs = [group["lr"] for group in self._targets.optimizer.param_groups]
         return [lr if type(lr) is float else plain(lr) for lr in lrs]
 
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
-        lrs = [group["lr"] for group in self.optimizer.param_groups]
+        lrs = [group["lr"] for group in self._targets.optimizer.param_groups]
         if lrs == self._last_lr or len(lrs) != len(self._last_lr) or self._targets.rebased:
             return False
         mine = [row.place for row in self._rows if row.name == "lr"]

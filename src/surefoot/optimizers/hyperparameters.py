@@ -100,7 +100,6 @@ class Hyperparameters:
         optimizer: The optimizer.
 
     Attributes:
-        params: The parameters of all groups, in order.
         values: For each group what its numbers depend on beside counts; None where tensors must stay tensors.
         plain: Each group: itself if all its values are plain, else a copy where they are.
         buffers: The rule's buffers that each uses.
@@ -110,7 +109,6 @@ class Hyperparameters:
     def __init__(self, optimizer: Optimizer) -> None:
         groups = optimizer.param_groups
         self._groups, self._lists = list(groups), [list(group["params"]) for group in groups]
-        self.params: list[Tensor] = [param for params in self._lists for param in params]
         self._names = [_names(group, optimizer.defaults) for group in groups]
         self._readers = [_reader(names) for names in self._names]
         self._sizes = list(map(len, groups))

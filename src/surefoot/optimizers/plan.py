@@ -66,7 +66,7 @@ class Plan:
         self._cohorts: _Cohorts | None = None
 
         work = [(i, p) for i, group in enumerate(groups) if not group.get("frozen") for p in group["params"]]
-        self.frozen = len(self._hyper.params) - len(work)
+        self.frozen = sum(len(group["params"]) for group in groups if group.get("frozen"))
         for i, param in work:  # all gradients are looked at before any state is touched
             if param.grad is not None:
                 optimizer.dense(param.grad, groups[i])
