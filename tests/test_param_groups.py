@@ -136,6 +136,10 @@ def hyper_of(groups, key):
         ),
         (cnn, {"0.weight": 0, "1.weight": 0, "1.bias": 0, "3.weight": 1, "6.weight": 2}),
         (lambda: nn.Linear(4, 2), {"weight": 0, "bias": 0}),
+        (
+            lambda: nn.MultiheadAttention(4, 2),
+            {"in_proj_weight": 0, "in_proj_bias": 0, "out_proj.weight": 1, "out_proj.bias": 1},
+        ),
     ],
 )
 def test_the_layer_of_each_parameter(build, expected):
@@ -205,6 +209,27 @@ def test_the_first_match_wins_for_each_hyperparameter():
     assert (decay["head.weight"], decay["norm.bias"], decay["cls_token"]) == (0.5, 0.5, 0.1)
 
 
+def test_equal_parameters_are_one_group_however_it_was_said():
+    rules = match("head.*", betas=[0.8, 0.9], lr=1.0), match("norm.*", lr=1.0, betas=(0.8, 0.9))
+    groups = param_groups(ViT(), *rules, match("*", lr=2.0))
+    assert [len(group["params"]) for group in groups] == [34, 4]
+
+
+def test_modules_and_lists_and_what_parts_of_a_model_list():
+    inner = ViT()
+    inner.blocks[0].no_weight_decay = {"attn.weight"}
+    model = nn.ModuleDict({"backbone": inner, "head": nn.Linear(2, 2)})
+    groups = param_groups(model, match([model["head"], "*.norm.weight"], lr=2.0), lr=1.0)
+    assert [name for name, lr in hyper_of(groups, "lr").items() if lr == 2.0] == [
+        "backbone.norm.weight",
+        "head.weight",
+        "head.bias",
+    ]
+    decay = hyper_of(param_groups(model, no_decay(), weight_decay=0.1), "weight_decay")
+    assert decay["backbone.pos_embed"] == decay["backbone.blocks.0.attn.weight"] == 0
+    assert decay["backbone.blocks.1.attn.weight"] == 0.1
+
+
 def test_a_tied_parameter_is_meant_by_each_module_it_is_in():
     model = GPT()
     groups = param_groups(model, match(nn.Embedding, lr=0.1), lr=1.0)
@@ -215,6 +240,8 @@ def test_a_tied_parameter_is_meant_by_each_module_it_is_in():
     assert (
         hyper_of(param_groups(model, match("*wte*", lr=0.1), lr=1.0), "lr")["transformer.wte.weight"] == 0.1
     )
+    by_its_other_name = param_groups(model, match("lm_head.*", lr=0.1), lr=1.0)
+    assert hyper_of(by_its_other_name, "lr")["transformer.wte.weight"] == 0.1
 
 
 def test_parameters_that_need_no_gradient_are_left_out():
@@ -251,7 +278,7 @@ def test_depths_of_ones_own():
         (
             lambda m: param_groups(m, match(3, lr=1)),
             TypeError,
-            "3 is a int: pass a pattern, a type of module",
+            "3 is a int: pass a pattern of names, a module",
         ),
         (
             lambda m: param_groups(m, match("head.*")),
@@ -271,6 +298,16 @@ def test_depths_of_ones_own():
         (lambda m: param_groups(m, layer_decay(1.5), lr=1), ValueError, "rate=1.5 must be in (0, 1]"),
         (lambda m: param_groups(m, layer_decay(0), lr=1), ValueError, "rate=0 must be greater than 0"),
         (lambda m: param_groups(m, scale("*", lr=-1), lr=1), ValueError, "lr=-1 must be at least 0"),
+        (
+            lambda m: param_groups(m, no_decay, lr=1),
+            TypeError,
+            "is not called: pass no_decay() with its brackets",
+        ),
+        (
+            lambda m: param_groups(m, scale("*", betas=2), betas=(0.9, 0.99)),
+            TypeError,
+            "betas=(0.9, 0.99) of cls_token is no number to scale",
+        ),
         (lambda m: param_groups(m, "head.*", lr=1), TypeError, "'head.*' is no rule: pass match(...)"),
         (
             lambda m: param_groups(list(m.parameters()), lr=1),

@@ -6,16 +6,15 @@ optimizer = AdamW(groups)
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from surefoot import checks
+from surefoot.names import Which, frozen_in, labelled, meant
 
 __all__ = [
     "Coverage",
@@ -85,9 +84,6 @@ class Rule(Protocol):
         """
 
 
-Which: TypeAlias = str | re.Pattern[str] | type[nn.Module] | Callable[[str, Tensor], bool]
-
-
 def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[str, Any]]:
     """Sort a model's parameters into groups for an optimizer, Surefoot's or torch's.
 
@@ -123,14 +119,19 @@ def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[s
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}: pass a torch module")
+    makers: tuple[Any, ...] = (match, scale, frozen, no_decay, layer_decay)
     for rule in rules:
+        if rule in makers:
+            raise TypeError(
+                f"{rule!r} is not called: pass no_decay() with its brackets, match(...) and so on"
+            )
         if not callable(rule):
             raise TypeError(f"{rule!r} is no rule: pass match(...), no_decay() and so on")
     named = [some for some in _named(model) if some.param.requires_grad]
     if not named:
         raise ValueError("the model has no parameter with requires_grad=True: there is nothing to optimize")
     said = [rule(model, named) for rule in rules]
-    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    groups: dict[Any, dict[str, Any]] = {}
     unmeant = []
     for name, param, _ in named:
         wanted = [rule[name] for rule in said if name in rule]
@@ -139,7 +140,8 @@ def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[s
             continue
         hyper = _settle(name, wanted, defaults)
         label = " ".join(f"{key}={_shown(value)}" for key, value in hyper.items())
-        group = groups.setdefault(tuple(hyper.items()), {"params": [], "name": label, **hyper})
+        key = frozenset((key, _hashable(value)) for key, value in hyper.items())
+        group = groups.setdefault(key, {"params": [], "name": label, **hyper})
         group["params"].append((name, param))
     if unmeant:
         more = f" and {len(unmeant) - 5} more" if len(unmeant) > 5 else ""
@@ -166,10 +168,7 @@ def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> Coverage:
         Coverage(missing=['1.weight', '1.bias'], extra=['1.weight', '1.bias'], duplicated=[])
     """
     names = {id(param): name for name, param in model.named_parameters()}
-    theirs: list[tuple[str, Tensor]] = []
-    for i, group in enumerate(optimizer.param_groups):
-        labels = group.get("param_names") or [f"{j} of group {i}" for j in range(len(group["params"]))]
-        theirs += zip(labels, group["params"], strict=False)
+    theirs = [(label, param) for label, param, _ in labelled(optimizer.param_groups)]
     counts = Counter(id(param) for _, param in theirs)
     wanted = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
     return Coverage(
@@ -206,18 +205,19 @@ def describe(optimizer: torch.optim.Optimizer) -> Description:
         >>> optimizer.freeze("0.weight")
         >>> print(describe(optimizer))
         group                      tensors  parameters  share     lr  weight_decay  frozen  names
-        lr=0.001 weight_decay=0.1        1          18    14%  0.001           0.1          2.weight
+        lr=0.001 weight_decay=0.1        2          99    77%  0.001           0.1  1 of 2  0.weight, 2.weight
         lr=0.001 weight_decay=0          4          29    23%  0.001             0          0.bias, 1.weight, 1.bias, ...
-        lr=0.001 weight_decay=0.1        1          81    63%  0.001           0.1     yes  0.weight
     """
     sizes = [sum(param.numel() for param in group["params"]) for group in optimizer.param_groups]
+    labels = list(labelled(optimizer.param_groups))
     rows = Description()
     for i, (group, size) in enumerate(zip(optimizer.param_groups, sizes, strict=True)):
-        names = group.get("param_names") or [f"{j} of group {i}" for j in range(len(group["params"]))]
+        names = [name for name, _, home in labels if home is group]
         row = {"group": str(group.get("name", i)), "tensors": len(group["params"]), "parameters": size}
         row["share"] = f"{size / max(sum(sizes), 1):.0%}"
         row |= {key: f"{float(group[key]):.3g}" for key in ("lr", "weight_decay") if key in group}
-        row["frozen"] = "yes" if group.get("frozen") else ""
+        flags = frozen_in(group)
+        row["frozen"] = f"{sum(flags)} of {len(flags)}" if 0 < sum(flags) < len(flags) else "yes" * any(flags)
         row["names"] = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
         rows.append(row)
     return rows
@@ -228,8 +228,8 @@ def match(which: Which, **hyper: Any) -> Rule:
 
     Args:
         which: A pattern of full names with ``*`` for anything, as in ``"head.*"``; a compiled regular expression, which
-            must match the whole name; a type of module, for the parameters of such modules and all inside; or a
-            function of name and parameter.
+            must match the whole name; a type of module, for the parameters of such modules and all inside; a module;
+            a parameter; a function of name and parameter; or a list of these.
         **hyper: What they get.
 
     Example:
@@ -309,7 +309,7 @@ def no_decay(which: Which | None = None) -> Rule:
     """
 
     def rule(model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
-        listed = set(getattr(model, "no_weight_decay", set)())
+        listed = {f"{prefix}{name}" for prefix, names in _listed(model) for name in names}
         names = [
             name
             for name, param, module in named
@@ -366,19 +366,28 @@ def layers(model: nn.Module) -> dict[str, int]:
         {'embedding.weight': 0, 'blocks.0.weight': 1, 'blocks.0.bias': 1, 'blocks.1.weight': 2, 'blocks.1.bias': 2, 'head.weight': 3, 'head.bias': 3}
     """
     named, blocks = list(_named(model)), list(_blocks(model))
-    if not blocks:  # each module that has a matrix begins a layer
+    single = not blocks
+    if single:  # each module that has a matrix of its own
         blocks = list(dict.fromkeys(name.rpartition(".")[0] for name, param, _ in named if param.ndim > 1))
     found: dict[str, int] = {}
     begun = 0
     for name, _, module in named:
-        inside = next((i for i, block in enumerate(blocks, 1) if name.startswith(f"{block}.")), 0)
+        home = name.rpartition(".")[0]
+        inside = next(
+            (
+                i
+                for i, block in enumerate(blocks, 1)
+                if home == block or (home.startswith(f"{block}.") and not single)
+            ),
+            0,
+        )
         begun = max(begun, inside)
         if inside or isinstance(module, nn.Embedding):
             found[name] = inside
         else:  # before the first block, between two of them, or after the last
             found[name] = begun if begun < len(blocks) else len(blocks) + 1
-    first = min(found.values(), default=0)
-    return {name: layer - first for name, layer in found.items()}
+    numbers = {place: number for number, place in enumerate(sorted({*found.values()}))}
+    return {name: numbers[place] for name, place in found.items()}
 
 
 def _blocks(module: nn.Module, prefix: str = "") -> Iterator[str]:
@@ -398,6 +407,13 @@ def _blocks(module: nn.Module, prefix: str = "") -> Iterator[str]:
             yield from _blocks(child, f"{prefix}{name}.")
 
 
+def _listed(model: nn.Module) -> Iterator[tuple[str, Iterable[str]]]:
+    """Names that modules list as having no decay, each with where it is."""
+    for place, module in model.named_modules():
+        listed = getattr(module, "no_weight_decay", ())
+        yield f"{place}." if place else "", listed() if callable(listed) else listed
+
+
 def _named(model: nn.Module) -> Iterator[Named]:
     """Every parameter once, with the module it belongs to."""
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -406,29 +422,13 @@ def _named(model: nn.Module) -> Iterator[Named]:
 
 
 def _meant(which: Which, model: nn.Module, named: list[Named]) -> list[str]:
-    """Names of the parameters that are meant."""
-    if isinstance(which, str):
-        names = [name for name, *_ in named if fnmatchcase(name, which)]
-    elif isinstance(which, re.Pattern):
-        names = [name for name, *_ in named if which.fullmatch(name)]
-    elif isinstance(which, type):
-        inside = {
-            id(param)
-            for module in model.modules()
-            if isinstance(module, which)
-            for param in module.parameters()
-        }
-        names = [name for name, param, _ in named if id(param) in inside]
-    elif callable(which):
-        names = [name for name, param, _ in named if which(name, param)]
-    else:
-        raise TypeError(
-            f"{which!r} is a {type(which).__name__}: pass a pattern, a type of module, or a function"
-        )
-    if not names:
-        shown = ", ".join(name for name, *_ in named[:5])
-        raise ValueError(f"{which!r} means no parameter: their names begin with {shown}")
-    return names
+    """Names of the parameters that are meant, by any of their names."""
+    there = {id(param) for _, param, _ in named}
+    every = [
+        (name, param) for name, param in model.named_parameters(remove_duplicate=False) if id(param) in there
+    ]
+    found = meant(which, every, model)
+    return [name for name, param, _ in named if id(param) in found]
 
 
 def _settle(name: str, wanted: list[Mapping[str, Any]], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -444,8 +444,16 @@ def _settle(name: str, wanted: list[Mapping[str, Any]], defaults: Mapping[str, A
             raise ValueError(
                 f"{key} of {name} is scaled, but has no value: pass a default, as in param_groups(..., {key}=1e-3)"
             )
+        if factors and isinstance(values[0], tuple | list):
+            raise TypeError(
+                f"{key}={values[0]!r} of {name} is no number to scale: pass match(..., {key}=...)"
+            )
         hyper[key] = values[0] * factors[0] if factors else values[0]
     return hyper
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _shown(value: Any) -> str:

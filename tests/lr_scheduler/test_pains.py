@@ -605,7 +605,11 @@ def test_34_momentum_is_cycled_where_the_optimizer_has_it(name):
             ValueError,
             "momentum and betas[0] are one number",
         ),
-        ({"lr": [linear(5)]}, RuntimeError, "lr has curves for 1 groups, but the optimizer has 2 now"),
+        (
+            {"lr": [linear(5)]},
+            RuntimeError,
+            "lr has curves for 1 groups, but the optimizer has 2: pass one for each",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_is_changed(settings, error, message):

@@ -1,6 +1,7 @@
 """Checkpoints: exchanged with torch.optim both ways, exact, checked, and loaded whole or not at all."""
 
 import io
+import re
 from copy import deepcopy
 
 import pytest
@@ -22,6 +23,7 @@ from walk import (
 )
 
 import surefoot
+from surefoot.names import frozen_in
 
 # Two ways to hand over a state_dict.
 DIRECT = pytest.param(lambda saved: saved, id="direct")
@@ -303,7 +305,7 @@ def test_adagrads_sums_in_shared_memory_stay_there():
     assert all(total.is_shared() and total.min() > 0.5 for total in sums)
 
 
-def test_names_are_saved_and_the_saved_names_win():
+def test_names_are_saved_and_ours_stay():
     case = CLASSES[0]
     named = case.ours(torch.nn.Linear(2, 1).named_parameters())
     unnamed = case.ours(torch.nn.Linear(2, 1).parameters())
@@ -312,9 +314,65 @@ def test_names_are_saved_and_the_saved_names_win():
     named.load_state_dict(unnamed.state_dict())
     assert named.param_groups[0]["param_names"] == ["weight", "bias"]
     named.load_state_dict(renamed.state_dict())
-    assert named.param_groups[0]["param_names"] == ["old.weight", "old.bias"]
+    assert named.param_groups[0]["param_names"] == ["weight", "bias"]
     unnamed.load_state_dict(renamed.state_dict())
     assert unnamed.param_groups[0]["param_names"] == ["old.weight", "old.bias"]
+
+
+def _named(*groups):
+    return surefoot.AdamW(
+        [{"params": [(name, torch.ones(2, requires_grad=True)) for name in group]} for group in groups]
+    )
+
+
+def _stepped(*groups):
+    """An optimizer whose state tells which parameter it is of."""
+    optimizer = _named(*groups)
+    for name, param, _ in optimizer.labelled():
+        param.grad = torch.full((2,), float(ord(name)))
+    optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("saved", "ours"),
+    [(["abcd"], ["dbca"]), (["ab", "cd"], ["cd", "ab"]), (["ca", "b", "d"], ["abcd"]), (["b", "a"], ["ab"])],
+)
+def test_state_finds_its_parameter_by_name(saved, ours):
+    """Groups in another order, and parts of ours."""
+    before, after = _stepped(*saved), _named(*ours)
+    after.freeze(re.compile("[ab]"))
+    after.load_state_dict(before.state_dict())
+    assert ["".join(group["param_names"]) for group in after.param_groups] == saved
+    for name, param, group in after.labelled():
+        torch.testing.assert_close(after.state[param]["exp_avg"], torch.full((2,), ord(name) * 0.1))
+        assert (name in "ab") == frozen_in(group)[group["param_names"].index(name)]
+
+
+@pytest.mark.parametrize(
+    ("saved", "ours", "message"),
+    [
+        (
+            ["abcd"],
+            ["ab", "cd"],
+            r"the saved groups hold \[4\] .* hold \[2, 2\]: build it with the same groups",
+        ),
+        (
+            ["ac", "bd"],
+            ["ab", "cd"],
+            "in the place of parameter b the saved groups have c, which is elsewhere",
+        ),
+        (
+            ["ba", "x"],
+            ["ab", "c"],
+            "in the place of parameter a .* only the saved state has x; only it lacks c",
+        ),
+        (["abx"], ["ab"], "the saved groups hold .*; only the saved state has x"),
+    ],
+)
+def test_state_of_other_names_is_not_guessed(saved, ours, message):
+    with pytest.raises(ValueError, match=message):
+        _named(*ours).load_state_dict(_stepped(*saved).state_dict())
 
 
 # ---- what does not fit ----

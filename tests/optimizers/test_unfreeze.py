@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import math
 import re
@@ -11,6 +13,7 @@ import torch
 
 import surefoot
 from surefoot import gradual_unfreeze
+from surefoot.names import frozen_in
 
 
 def build(schedule, **extras):
@@ -31,6 +34,10 @@ def go(model, optimizer, unfreeze, steps, bad=()):
         unfreeze.step()
         moved.append([i for i, layer in enumerate(model) if not torch.equal(layer.weight, before[i])])
     return moved
+
+
+def model_part(i):
+    return re.compile(rf"{i}\..*")
 
 
 SCHEDULE = {0: "2.*", 2: "1.*", 3: "0.weight"}
@@ -64,6 +71,46 @@ def test_it_resumes_anywhere(stop):
     assert go(*again, 5 - stop) == MOVED[stop:]
     again[2].set(0)
     assert go(*again, 5) == MOVED
+
+
+def test_who_joins_is_looked_for_when_it_is_due():
+    model, optimizer, unfreeze = build({0: model_part(2), 2: "1.*", 3: "0.*"})
+    go(model, optimizer, unfreeze, 1)
+    old, model[1].weight = model[1].weight, torch.nn.Parameter(torch.ones(2, 2))
+    optimizer.replace(old, model[1].weight, state="reset")
+    optimizer.remove(model[0])
+    optimizer.unfreeze(model[1].bias)  # by hand, and so it stays until it is set
+    other = torch.ones(1, requires_grad=True)
+    optimizer.add([other])
+    assert go(model, optimizer, unfreeze, 4) == [[2], [1, 2], [1, 2], [1, 2]]
+    assert [frozen for group in optimizer.param_groups for frozen in frozen_in(group)] == [False] * 5
+    unfreeze.set(0)
+    frozen = {
+        id(p): f for g in optimizer.param_groups for p, f in zip(g["params"], frozen_in(g), strict=True)
+    }
+    assert [frozen[id(param)] for param in (*model[1].parameters(), *model[2].parameters(), other)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("stop", range(5))
+def test_a_checkpoint_at_any_stage_is_taken_up_by_a_new_optimizer(stop):
+    first = build(SCHEDULE)
+    go(*first, stop)
+    states = copy.deepcopy([one.state_dict() for one in first])
+    for order in itertools.permutations(range(3)):
+        again = build(SCHEDULE)
+        for i in order:
+            again[i].load_state_dict(states[i])
+        others = copy.deepcopy(first)
+        assert go(*again, 5 - stop) == MOVED[stop:]
+        go(*others, 5 - stop)
+        for mine, other in zip(again[0].parameters(), others[0].parameters(), strict=True):
+            assert torch.equal(mine, other)
 
 
 @pytest.mark.parametrize(

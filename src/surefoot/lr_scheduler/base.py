@@ -32,7 +32,7 @@ class Scheduler(LRScheduler):
 
     After ``n`` steps a hyperparameter is ``curve.value(n, base)``, whatever happened before: nothing is
     accumulated, so building, loading and resuming in any order give the same values. The base is what
-    the group was built with, kept as torch does for ``lr``, under ``initial_lr``.
+    the group was built with, kept as torch does for ``lr``, under ``initial_lr``, or what ``optimizer.set`` gave it since.
 
     Args:
         optimizer: Any :class:`torch.optim.Optimizer`, Surefoot's or torch's. Nothing of it is patched.
@@ -117,6 +117,7 @@ class Scheduler(LRScheduler):
 
     @base_lrs.setter
     def base_lrs(self, lrs: list[float]) -> None:
+        self._targets.find()
         known = self._targets.bases
         self._targets.start_from([{**bases, "lr": float(lr)} for bases, lr in zip(known, lrs, strict=True)])
 
@@ -267,8 +268,9 @@ class Scheduler(LRScheduler):
         """The curve that drives hyperparameter ``name`` of each group that no pattern means.
 
         Raises:
-            RuntimeError: There is one for each group, and the optimizer has other groups now.
+            RuntimeError: There is one for each group, and the optimizer has more groups now.
         """
+        self._targets.find()
         return self._targets.column(name)
 
     def get_lr(self) -> list[float | Tensor]:
@@ -319,6 +321,13 @@ class Scheduler(LRScheduler):
         others = [{name: base for name, base in own.items() if name != "lr"} for own in self._targets.bases]
         if any(others):
             state["bases"] = others
+        scheduled = self._targets.scheduled
+        if any(
+            bases[name] != noted
+            for bases, own in zip(self._targets.bases, scheduled, strict=True)
+            for name, noted in own.items()
+        ):
+            state["scheduled"] = [dict(own) for own in scheduled]
         if self.plateau is not None:
             state["plateau"] = self.plateau.state_dict()
         return state
@@ -337,14 +346,16 @@ class Scheduler(LRScheduler):
         if len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
             raise ValueError(
                 f"the saved scheduler had {len(state_dict['base_lrs'])} groups, this optimizer has "
-                f"{len(self.optimizer.param_groups)}: build it with the same groups"
+                f"{len(self.optimizer.param_groups)}: build it with the same groups, or load it first"
             )
         self._compare(state_dict)
         if self.plateau is not None and "plateau" in state_dict:
             self.plateau.load_state_dict(state_dict["plateau"])
         bases = state_dict.get("bases", [{}] * len(state_dict["base_lrs"]))
         lrs = state_dict["base_lrs"]
-        self._targets.start_from([{**own, "lr": float(lr)} for own, lr in zip(bases, lrs, strict=True)])
+        bases = [{**own, "lr": float(lr)} for own, lr in zip(bases, lrs, strict=True)]
+        ours = "curves" in state_dict
+        self._targets.start_from(bases, state_dict.get("scheduled", bases if ours else None))
         self._step_count = state_dict["_step_count"]
         self.last_epoch = state_dict["last_epoch"]
         self._count_from(state_dict.get("_due", (0, 0)))

@@ -17,6 +17,7 @@ __all__ = [
     "matches",
     "put",
     "read",
+    "replace",
     "set_hyperparameter",
 ]
 
@@ -60,7 +61,12 @@ def put(group: Group, key: str, place: int | None, value: float) -> None:
     elif place is None:
         group[key] = value
     else:
-        group[key] = (*entry[:place], value, *entry[place + 1 :])
+        replace(group, key, place, value)
+
+
+def replace(group: Group, key: str, place: int | None, value: Any) -> None:
+    """Have another number, or tensor, in the place of one."""
+    group[key] = value if place is None else (*group[key][:place], value, *group[key][place + 1 :])
 
 
 def check_name(optimizer: torch.optim.Optimizer, name: str, groups: list[Group]) -> None:
@@ -89,12 +95,14 @@ def group_names(groups: list[Group]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
 
 
-def matches(pattern: str, group: Group, name: str, place: int) -> bool:
+def matches(pattern: str, group: Group, label: str, number: int) -> bool:
     """Whether a pattern, with ``*`` for anything, means a group: its name, number, or the names of all its parameters."""
-    params = group.get("param_names") or ()
-    names = (str(place), name, str(group.get("name", name)))  # two parts of a group have one name
+    names = [str(number)]
+    if "name" in group:
+        names += label, str(group["name"])  # two parts of a group have one name
     if any(fnmatchcase(one, pattern) for one in names):
         return True
+    params = group.get("param_names") or ()
     return bool(params) and all(fnmatchcase(param, pattern) for param in params)
 
 

@@ -22,7 +22,9 @@ class _Composed(Scheduler):
     _schedulers: list[Scheduler]
 
     def _compose(self, optimizer: torch.optim.Optimizer, last_epoch: int, join: Callable[..., Curve]) -> None:
-        plans = [part._targets.plans() for part in self._schedulers]
+        for part in self._schedulers:
+            part._targets.find()
+        plans = [part._targets.plans for part in self._schedulers]
         if all("betas" in group for group in optimizer.param_groups):  # of which momentum is the first
             plans = [
                 [

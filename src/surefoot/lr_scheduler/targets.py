@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from operator import is_
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from surefoot.curves import Curve, Fixed
 from surefoot.lr_scheduler.hyperparameters import (
@@ -18,6 +20,7 @@ from surefoot.lr_scheduler.hyperparameters import (
     per_group,
     put,
     read,
+    replace,
     require_optimizer,
 )
 
@@ -60,7 +63,10 @@ class Targets:
         patterns: Curves by name for the groups that a pattern means; they come first.
 
     Attributes:
-        bases: For each group, by name, what it was built with.
+        bases: For each group, by name, what its curve multiplies.
+        scheduled: For each group, by name, the base that the group itself notes, as ``"scheduled_lr"``: where
+            ``optimizer.set`` notes another, that is the base from then on.
+        plans: For each group, by name, the curve.
         groups: The groups that were found.
         driven: Every number of theirs that is set.
 
@@ -77,10 +83,18 @@ class Targets:
         self.patterns = {str(pattern): _of_groups(pattern, own) for pattern, own in patterns.items()}
         self._check()
         self.bases: list[dict[str, float]] = []
+        self.scheduled: list[dict[str, float]] = []
+        self.plans: list[dict[str, Curve]] = []
         self.groups: list[Group] = []
         self.driven: list[Driven] = []
+        self._params: list[list[Tensor]] = []  # of each group, by which its parts and successors are known
+        self._numbers: list[
+            int
+        ] = []  # of each group: its place when it was first seen, or that of what it is part of
+        self._count = 0
         self._jobs: list[Job] = []
-        self._heard = 0
+        self._entries: list[tuple[Group, str]] = []  # where bases are that the optimizer may set
+        self._values: list[float] = []
 
     def write(self, step: float, plateau: Any) -> None:
         """Set everything to its value at a step; a plateau cuts ``lr``."""
@@ -92,71 +106,94 @@ class Targets:
                 put(group, key, place, factor * value if cut is None else cut.apply(factor * value))
 
     def find(self) -> list[Driven]:
-        """Every number that is set."""
-        groups, rebased = self.optimizer.param_groups, getattr(self.optimizer, "_rebased", ())
-        heard, self._heard = self._heard, len(rebased)
-        if heard == len(rebased) and len(groups) == len(self.groups) and all(map(is_, groups, self.groups)):
+        """Every number that is set.
+
+        Raises:
+            RuntimeError: There is a curve for each group, and the optimizer has more groups now.
+        """
+        groups = self.optimizer.param_groups
+        if len(groups) == len(self.groups) and all(map(is_, groups, self.groups)) and not self.rebased:
             return self.driven
-        before = {id(group): base for group, base in zip(self.groups, self.bases, strict=False)}
-        # After load_state_dict all are other dicts, each in the place of one.
-        replaced = len(self.bases) == len(groups) and not any(id(group) in before for group in groups)
-        known = self.bases if replaced else [before.get(id(group), {}) for group in groups]
-        self.bases, self.driven = [dict(bases) for bases in known], []
-        for group, name in rebased[heard:]:  # it was given another value by hand
-            for bases, some in zip(self.bases, groups, strict=True):
-                if some is group:
-                    bases.pop(name, None)
-        for i, (group, bases, plan) in enumerate(zip(groups, self.bases, self.plans(), strict=True)):
-            if "lr" not in bases:
-                bases["lr"] = _base(group, "lr")
-            for name, curve in plan.items():
-                if name not in bases and not isinstance(curve, Fixed):
-                    bases[name] = _base(group, name)
-                self.driven.append(Driven(i, name, curve, bases.get(name, 1.0)))
-        self.groups, self._jobs = list(groups), _jobs(groups, self.driven)
+        origins = self._origins(groups)
+        new = count(self._count)
+        numbers = [next(new) if i is None else self._numbers[i] for i in origins]
+        for name, curves in self.curves.items():
+            if not isinstance(curves, Curve) and max(numbers) >= len(curves):
+                raise RuntimeError(
+                    f"{name} has curves for {len(curves)} groups, but the optimizer has {len(groups)} now: build the scheduler "
+                    "again with one for each group, or one for all"
+                )
+        self._numbers, self._count = numbers, next(new)
+        self.bases = [{} if i is None else dict(self.bases[i]) for i in origins]
+        self.scheduled = [{} if i is None else dict(self.scheduled[i]) for i in origins]
+        self.groups, self._params = list(groups), [list(group["params"]) for group in groups]
+        self._plan()
         return self.driven
 
     @property
     def rebased(self) -> bool:
         """Whether ``optimizer.set`` gave other bases since the last look."""
-        return len(getattr(self.optimizer, "_rebased", ())) != self._heard
+        return [group.get(key) for group, key in self._entries] != self._values
 
     def move_to(self, optimizer: torch.optim.Optimizer) -> None:
         """Set another optimizer's numbers, from the same bases."""
-        self.optimizer, self.groups = optimizer, []
+        self.optimizer = optimizer
 
-    def start_from(self, bases: list[dict[str, float]]) -> None:
-        """Have other bases."""
-        self.bases, self.groups = bases, []
-
-    def plans(self) -> list[dict[str, Curve]]:
-        """For each group the curve of each number."""
-        groups = self.optimizer.param_groups
-        columns = {name: self.column(name) for name in self.curves}
-        plans = []
-        for i, (group, label) in enumerate(zip(groups, group_names(groups), strict=True)):
-            plan: dict[str, Curve] = {}
-            for pattern, own in self.patterns.items():
-                if matches(pattern, group, label, i):
-                    plan = {**own, **plan}
-            plans.append({**{name: column[i] for name, column in columns.items()}, **plan})
-        return plans
+    def start_from(
+        self, bases: list[dict[str, float]], scheduled: list[dict[str, float]] | None = None
+    ) -> None:
+        """Have other bases; with ``scheduled`` groups were last set to these."""
+        self.find()
+        self.bases = bases
+        for group, known, own in zip(self.groups, self.scheduled, scheduled or [], strict=False):
+            for name in known.keys() & own.keys():
+                known[name] = group[f"scheduled_{name}"] = own[name]
+        self._plan()
 
     def column(self, name: str) -> list[Curve]:
-        """The curve of a number in each group, whatever patterns say.
+        """The curve of a number in each group, whatever patterns say."""
+        curves = self.curves[name]
+        return [curves if isinstance(curves, Curve) else curves[number] for number in self._numbers]
 
-        Raises:
-            RuntimeError: There is one for each group, and the optimizer has other groups now.
-        """
-        curves, groups = self.curves[name], len(self.optimizer.param_groups)
-        if isinstance(curves, Curve):
-            return [curves] * groups
-        if len(curves) != groups:
-            raise RuntimeError(
-                f"{name} has curves for {len(curves)} groups, but the optimizer has {groups} now: build the scheduler "
-                "again with one for each group, or one for all"
-            )
-        return list(curves)
+    def _origins(self, groups: list[Group]) -> list[int | None]:
+        """For each group the known one that it is, was split from, or was loaded in the place of."""
+        known = {id(group): i for i, group in enumerate(self.groups)}
+        owners = {id(param): i for i, params in enumerate(self._params) for param in params}
+        origins = [
+            known.get(id(group), next((owners[id(p)] for p in group["params"] if id(p) in owners), None))
+            for group in groups
+        ]
+        if len(groups) == len(self.groups) and all(origin is None for origin in origins):
+            return list(range(len(groups)))  # another optimizer's
+        return origins
+
+    def _plan(self) -> None:
+        """Say which number of which group follows what, from where."""
+        columns = {name: self.column(name) for name in self.curves}
+        labels = group_names(self.groups)
+        self.plans, self.driven, self._entries = [], [], []
+        for i, (group, bases, scheduled) in enumerate(
+            zip(self.groups, self.bases, self.scheduled, strict=True)
+        ):
+            plan: dict[str, Curve] = {}
+            for pattern, own in self.patterns.items():
+                if matches(pattern, group, labels[i], self._numbers[i]):
+                    plan = {**own, **plan}
+            self.plans.append({**{name: column[i] for name, column in columns.items()}, **plan})
+            if "lr" not in bases:  # as in torch it is kept in the group, for every later scheduler
+                bases["lr"] = float(group.setdefault("initial_lr", float(group["lr"])))
+            for name, curve in self.plans[-1].items():
+                if not isinstance(curve, Fixed):
+                    key = f"scheduled_{name}"
+                    if name not in bases:
+                        bases[name] = float(group.get(key, read(group, name)))
+                    now = group.setdefault(key, bases[name])
+                    if scheduled.setdefault(name, now) != now:  # optimizer.set gave another
+                        bases[name] = scheduled[name] = now
+                    self._entries.append((group, key))
+                self.driven.append(Driven(i, name, curve, bases.get(name, 1.0)))
+        self._values = [group[key] for group, key in self._entries]
+        self._jobs = _jobs(self.groups, self.driven)
 
     def _check(self) -> None:
         if not self.curves and not self.patterns:
@@ -167,6 +204,10 @@ class Targets:
                 if not isinstance(curve, Curve):
                     kind = type(curve).__name__
                     raise TypeError(f"{name}={curve!r} is a {kind}: pass a curve, or one for each group")
+            if isinstance(given, list | tuple) and len(given) != len(groups):
+                raise RuntimeError(
+                    f"{name} has curves for {len(given)} groups, but the optimizer has {len(groups)}: pass one for each, or one"
+                )
             check_name(self.optimizer, name, groups)
         labels = group_names(groups)
         for pattern, own in self.patterns.items():
@@ -204,18 +245,18 @@ def _of_groups(pattern: object, curves: Any) -> dict[str, Curve]:
     return dict(own)
 
 
-def _base(group: Group, name: str) -> float:
-    """What the group was built with: kept in it, as torch does, so that every later scheduler finds it."""
-    return float(group.setdefault(f"initial_{name}", float(read(group, name))))
-
-
 def _jobs(groups: list[Group], driven: list[Driven]) -> list[Job]:
     jobs: dict[tuple[str, int, float], Job] = {}
+    owners: dict[int, tuple[Job, float]] = {}
     for i, name, curve, base in driven:
         asked, factor = (1.0, base) if curve.relative else (base, 1.0)
         while isinstance(curve, Fixed):
             asked = curve.base
             curve = curve.curve
         job = jobs.setdefault((name, id(curve), asked), Job(name, curve, asked, []))
-        job.targets.append((groups[i], *locate(groups[i], name), factor))
+        key, place = locate(groups[i], name)
+        value = read(groups[i], name)
+        if isinstance(value, Tensor) and owners.setdefault(id(value), (job, factor)) != (job, factor):
+            replace(groups[i], key, place, value.clone())  # groups shared it, and go different ways now
+        job.targets.append((groups[i], key, place, factor))
     return list(jobs.values())

@@ -98,6 +98,9 @@ class ASGD(Optimizer):
     def start(self, name: str, hyper: Group) -> Any:
         return hyper["lr"] if name == "eta" else super().start(name, hyper)
 
+    def new_state(self, name: str, param: Tensor, hyper: Group) -> Tensor:
+        return param.detach().clone() if name == "ax" else super().new_state(name, param, hyper)
+
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         step, eta, mu = (double(state[name], hyper) for name in self.counters)
         lr, lambd, late = hyper["lr"], hyper["lambd"], step - hyper["t0"]

@@ -6,7 +6,7 @@ A family adds a rule, the numbers the rule needs at each step, and a constructor
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
@@ -17,16 +17,15 @@ from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from surefoot.kernels import choose
-from surefoot.optimizers.hyperparameters import check_ranges
+from surefoot.names import labelled, taken
+from surefoot.optimizers.groups import Group, ParamGroups
 from surefoot.optimizers.plan import Plan
 from surefoot.optimizers.step import LastStep, check_settings, take
-from surefoot.optimizers.surgery import Surgery
 from surefoot.rule import Rule
 
-__all__ = ["Extras", "Optimizer", "ParamsT", "decays", "double", "keep"]
+__all__ = ["Extras", "Group", "Optimizer", "ParamsT", "decays", "double", "keep"]
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
-Group: TypeAlias = dict[str, Any]
 
 
 # How a step is executed, not what it computes: a checkpoint never changes these.
@@ -43,7 +42,7 @@ class Extras(TypedDict, total=False):
     executor: str | None
 
 
-class Optimizer(Surgery):
+class Optimizer(ParamGroups):
     """Runs one :class:`~surefoot.rule.Rule` over parameter groups.
 
     A drop-in for :class:`torch.optim.Optimizer`: hooks, ``param_groups``, ``state`` (keys, shapes
@@ -120,15 +119,12 @@ class Optimizer(Surgery):
             raise ValueError(
                 "params is empty: pass model.parameters(); a generator that was read before is empty too"
             )
-        if defaults.get("foreach") and defaults.get("fused"):
-            raise ValueError("foreach=True and fused=True exclude each other: pass one of them, or neither")
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.nonfinite, self.stats, self.executor = nonfinite, stats, choose(executor)
         check_settings(self)
         self._plan: Plan | None = None
         self.last_step: LastStep | None = None
         self.updates = self.skipped = 0
-        self._rebased = []
         super().__init__(entries, defaults)
 
     @property
@@ -230,64 +226,13 @@ class Optimizer(Surgery):
 
         return step
 
-    def labelled(self) -> Iterator[tuple[str, Tensor, Group]]:
-        return _labelled(self.param_groups, self.param_groups)
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group of parameters, at construction or later.
-
-        Args:
-            param_group: ``{"params": ..., **hyperparameters}``; what it leaves out comes from
-                ``defaults``. It is copied, not written to.
-
-        Raises:
-            TypeError: Not a dict, or ``params`` holds something that is not a tensor.
-            ValueError: A parameter is in a group already or is not a leaf; names on some
-                parameters only; a hyperparameter is out of its range. The optimizer is unchanged.
-        """
-        if not isinstance(param_group, dict):
-            raise TypeError(f"param_group is a {type(param_group).__name__}: pass a dict with key 'params'")
-        if "params" not in param_group:
-            raise ValueError(f"param_group has keys {list(param_group)}: it needs 'params'")
-        group = dict(param_group)
-        params = group["params"]
-        if not isinstance(params, set):  # torch refuses a set: it has no order
-            group["params"] = [params] if isinstance(params, Tensor) else list(params)
-            self._check_params(group["params"])
-        self._check_hyperparameters({**self.defaults, **group})
-        super().add_param_group(group)
-
-    def _check_params(self, params: list[Any]) -> None:
-        taken = {p: f"group {i}" for i, group in enumerate(self.param_groups) for p in group["params"]}
-        for i, entry in enumerate(params):
-            pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
-            name, param = entry if pair else (f"params[{i}]", entry)
-            if not isinstance(param, Tensor):
-                raise TypeError(f"{name} is a {type(param).__name__}: an optimizer takes tensors")
-            if not (param.is_floating_point() or param.is_complex()):
-                raise TypeError(
-                    f"{name} is of {param.dtype}: an optimizer takes floating point or complex tensors"
-                )
-            if param in taken:
-                raise ValueError(
-                    f"{name} of shape {tuple(param.shape)} is in {taken[param]} already: "
-                    "leave it in one group only"
-                )
-            if not (self.defaults.get("differentiable") or param.is_leaf or param.retains_grad):
-                raise ValueError(
-                    f"{name} of shape {tuple(param.shape)} is not a leaf (it was computed from other "
-                    "tensors): pass the tensor it was made from, or .detach().requires_grad_() it"
-                )
-
-    def _check_hyperparameters(self, group: Group) -> None:
-        check_ranges(group)
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a ``state_dict`` of this class, or of torch's class of the same name.
 
-        Tensors are copied in their own dtype, moved to their parameter's device. Hyperparameters
-        are the saved ones; ``foreach``, ``fused``, ``capturable`` and ``differentiable`` stay as
-        they are here. Nothing changes if anything is wrong.
+        Parameters are matched by name where both sides have names, and by place otherwise. Saved groups may be parts
+        of those here, as after :meth:`set`: these are split alike. Tensors are copied in their own dtype, moved to
+        their parameter's device. Hyperparameters are the saved ones; ``foreach``, ``fused``, ``capturable`` and
+        ``differentiable`` stay as they are here. Nothing changes if anything is wrong.
 
         Args:
             state_dict: What :meth:`state_dict` returned. It is not written to.
@@ -306,15 +251,10 @@ class Optimizer(Surgery):
         if not {"state", "param_groups"} <= state_dict.keys():
             raise ValueError(f"it has keys {sorted(state_dict)}: pass what optimizer.state_dict() returned")
         saved_groups = state_dict["param_groups"]
-        ours, theirs = ([len(g["params"]) for g in groups] for groups in (self.param_groups, saved_groups))
-        if ours != theirs:
-            raise ValueError(
-                f"the saved groups hold {theirs} parameters, this optimizer's hold {ours}: "
-                "build it with the same groups in the same order"
-            )
-        groups = [self._adopt_group(*pair) for pair in zip(self.param_groups, saved_groups, strict=True)]
+        laid = self._laid_as(saved_groups)
+        groups = [self._adopt_group(*pair) for pair in zip(laid, saved_groups, strict=True)]
         saved_ids = chain.from_iterable(group["params"] for group in saved_groups)
-        params = dict(zip(saved_ids, _labelled(self.param_groups, groups), strict=True))
+        params = dict(zip(saved_ids, labelled(groups), strict=True))
         state: defaultdict[Any, Any] = defaultdict(dict)
         for key, entry in state_dict["state"].items():
             if key in params:
@@ -326,12 +266,34 @@ class Optimizer(Surgery):
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
+    def _laid_as(self, saved: list[Group]) -> list[Group]:
+        """Our groups as the saved ones lie: by name where all have one, and by place where they do not."""
+        ours, theirs = ([len(group["params"]) for group in groups] for groups in (self.param_groups, saved))
+        names = [
+            name for group in saved for name in group.get("param_names") or [None] * len(group["params"])
+        ]
+        mine = {name: (param, group) for name, param, group in self.labelled()}
+        if {*names} == mine.keys() and len(names) == len(mine) == sum(ours) and all(theirs):
+            homes = [{id(mine[name][1]) for name in group["param_names"]} for group in saved]
+            if all(len(home) == 1 for home in homes):  # each is one of ours or a part of it
+                return [_part(mine[group["param_names"][0]][1], group["param_names"]) for group in saved]
+        if ours != theirs:
+            raise ValueError(
+                f"the saved groups hold {theirs} parameters, this optimizer's hold {ours}: "
+                f"build it with the same groups in the same order{_lacking({*names} - {None}, mine.keys())}"
+            )
+        for (name, _, _), other in zip(self.labelled(), names, strict=True):
+            if name != other and other in mine:
+                raise ValueError(
+                    f"in the place of parameter {name} the saved groups have {other}, which is elsewhere here: build the "
+                    f"optimizer with the same groups{_lacking({*names}, mine.keys())}"
+                )
+        return self.param_groups
+
     def _adopt_group(self, group: Group, saved: Group) -> Group:
-        """A copy of the saved group with our parameters, our names if it has none, and our execution."""
-        ours = {name: group[name] for name in EXECUTION if name in group}
-        names = {"param_names": group["param_names"]} if "param_names" in group else {}
-        settings = deepcopy({name: value for name, value in saved.items() if name != "params"})
-        return {"params": group["params"], **self.defaults, **names, **settings, **ours}
+        """A copy of the saved group with our parameters and names, our execution, and what it does not know."""
+        ours = {name: group[name] for name in ("params", "param_names", *EXECUTION) if name in group}
+        return {**group, **deepcopy({key: value for key, value in saved.items() if key not in ours}), **ours}
 
     def _adopt_state(self, label: str, param: Tensor, group: Group, entry: Group) -> Group:
         """A copy of one parameter's saved state, each tensor where its parameter is."""
@@ -369,7 +331,7 @@ class Optimizer(Surgery):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
         super().__setstate__({name: value for name, value in state.items() if name != "state"})
-        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0), ("_rebased", [])):
+        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0)):
             self.__dict__.setdefault(name, start)
 
     def __repr__(self) -> str:
@@ -419,12 +381,20 @@ def _tensors(number: int) -> str:
     return f"{number} tensor{'' if number == 1 else 's'}"
 
 
-def _labelled(groups: list[Group], adopted: list[Group]) -> Iterator[tuple[str, Tensor, Group]]:
-    """Every parameter with its name, or else its place, and its group as it will be."""
-    for i, (group, new) in enumerate(zip(groups, adopted, strict=True)):
-        for j, param in enumerate(group["params"]):
-            names = group.get("param_names", ())  # a parameter that was appended by hand has none
-            yield (names[j] if j < len(names) else f"{j} of group {i}"), param, new
+def _part(group: Group, names: list[str]) -> Group:
+    """A group with those of its parameters that have these names, in their order."""
+    places = {name: i for i, name in enumerate(group["param_names"])}
+    return {**group, **taken(group, [places[name] for name in names])}
+
+
+def _lacking(theirs: Iterable[str], ours: Iterable[str]) -> str:
+    """Which names are on one side alone, if there are names."""
+    theirs, ours = {*theirs}, {*ours}
+    said = ""
+    for who, names in (("the saved state has", theirs - ours), ("it lacks", ours - theirs)):
+        if theirs and names:
+            said += f"; only {who} {', '.join(sorted(names)[:5])}" + ", ..." * (len(names) > 5)
+    return said
 
 
 def _counter(value: Any, param: Tensor, group: Group) -> Tensor:

@@ -113,7 +113,7 @@ class Hyperparameters:
         self._readers = [_reader(names) for names in self._names]
         self._sizes = list(map(len, groups))
         self._live = [live(group) for group in groups]
-        self._frozen = [bool(group.get("frozen")) for group in groups]
+        self._frozen = [_frozen(group) for group in groups]
         # Whether there are entries that may change in themselves: a rule's numbers may depend on them.
         self._odd = [
             {*group} - {*names} > UNREAD & group.keys()
@@ -177,7 +177,7 @@ class Hyperparameters:
             if types != self._types[i]:
                 check_kinds(group)
                 self._types[i] = types
-            if live(group) != self._live[i] or bool(group.get("frozen")) != self._frozen[i]:
+            if live(group) != self._live[i] or _frozen(group) != self._frozen[i]:
                 return False
             if not plain and self._names[i] != _names(group, optimizer.defaults):
                 return False
@@ -217,6 +217,12 @@ def _plain(group: Group, names: Iterable[str]) -> Group:
     return {**group, **{name: number(group[name]) for name in names}}
 
 
+def _frozen(group: Group) -> Any:
+    """Who is frozen, to be compared later."""
+    frozen = group.get("frozen", False)
+    return tuple(frozen) if isinstance(frozen, tuple | list) else bool(frozen)
+
+
 def _is_plain(value: Any) -> bool:
     """Whether it is a number or text of Python's own, or a tuple of them: it cannot change in itself."""
     kind = type(value)
@@ -226,7 +232,9 @@ def _is_plain(value: Any) -> bool:
 def _names(group: Group, defaults: Group) -> list[str]:
     """The hyperparameters of a group, and what else of it is a plain value: a rule's numbers may depend on it."""
     return [
-        name for name, value in group.items() if name not in UNREAD and (name in defaults or _is_plain(value))
+        name
+        for name, value in group.items()
+        if name not in UNREAD and (name in defaults or name == "frozen" or _is_plain(value))
     ]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from surefoot.kernels import CURRENT, STALE, Layout, Member, Row, Table, eager, layout, overlapping
+from surefoot.names import frozen_in
 from surefoot.optimizers.hyperparameters import Group, Hyperparameters, live
 
 if TYPE_CHECKING:
@@ -65,8 +66,14 @@ class Plan:
         self._examples: list[tuple[int, int]] = []
         self._cohorts: _Cohorts | None = None
 
-        work = [(i, p) for i, group in enumerate(groups) if not group.get("frozen") for p in group["params"]]
-        self.frozen = sum(len(group["params"]) for group in groups if group.get("frozen"))
+        flags = [frozen_in(group) for group in groups]
+        work = [
+            (i, param)
+            for i, group in enumerate(groups)
+            for param, frozen in zip(group["params"], flags[i], strict=True)
+            if not frozen
+        ]
+        self.frozen = sum(map(sum, flags))
         for i, param in work:  # all gradients are looked at before any state is touched
             if param.grad is not None:
                 optimizer.dense(param.grad, groups[i])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from surefoot import checks
+from surefoot.names import Which, matching
 from surefoot.optimizers.base import Optimizer
 
 __all__ = ["GradualUnfreeze", "gradual_unfreeze"]
@@ -21,11 +21,12 @@ class GradualUnfreeze:
         updates: How many there were.
     """
 
-    def __init__(self, optimizer: Optimizer, joins: list[tuple[int, list[Tensor]]]) -> None:
-        self._optimizer, self._joins = optimizer, joins
-        self._thawed = -1  # how many of them have joined
-        self._seen = optimizer.updates
-        self.set(0)
+    def __init__(self, model: nn.Module, optimizer: Optimizer, joins: list[tuple[int, Which]]) -> None:
+        self._model, self._optimizer, self._joins = model, optimizer, joins
+        self.updates, self._seen = 0, optimizer.updates
+        self._joined = 0
+        optimizer.freeze("*")
+        self._go_to(0)
 
     def step(self) -> None:
         """Unfreeze what is due; call it after ``optimizer.step()``, as often as you like: applied updates are counted."""
@@ -38,8 +39,12 @@ class GradualUnfreeze:
         Args:
             updates: At least 0.
         """
-        self._seen = self._optimizer.updates
-        self._go_to(checks.whole("updates", updates, 0))
+        updates = checks.whole("updates", updates, 0)
+        self._seen, self._joined = self._optimizer.updates, 0
+        for _, which in self._joins:
+            if params := _present(which, self._model, self._optimizer):
+                self._optimizer.freeze(params)
+        self._go_to(updates)
 
     def state_dict(self) -> dict[str, Any]:
         """How many updates there were."""
@@ -53,19 +58,18 @@ class GradualUnfreeze:
 
     def _go_to(self, updates: int) -> None:
         self.updates = updates
-        thawed = sum(step <= updates for step, _ in self._joins)
-        if thawed == self._thawed:
-            return
-        self._thawed = thawed
-        in_it = [param for _, params in self._joins[:thawed] for param in params]
-        joined = set(map(id, in_it))
-        frozen = [param for _, param, _ in self._optimizer.labelled() if id(param) not in joined]
-        if frozen:
-            self._optimizer.freeze(frozen)
-        self._optimizer.unfreeze(in_it)
+        for step, which in self._joins[self._joined :]:
+            if step > updates:
+                return
+            # Looked for now: by this time there may be others of that name, or none.
+            if params := _present(which, self._model, self._optimizer):
+                self._optimizer.unfreeze(params)
+            self._joined += 1
 
 
-def gradual_unfreeze(model: nn.Module, optimizer: Optimizer, schedule: Mapping[int, str]) -> GradualUnfreeze:
+def gradual_unfreeze(
+    model: nn.Module, optimizer: Optimizer, schedule: Mapping[int, Which]
+) -> GradualUnfreeze:
     """Train the head first, then more and more of what is below it.
 
     Howard & Ruder, 2018 (https://arxiv.org/abs/1801.06146). Everything is frozen that has not joined, to the bit; what no
@@ -74,7 +78,8 @@ def gradual_unfreeze(model: nn.Module, optimizer: Optimizer, schedule: Mapping[i
     Args:
         model: The model, for the names of its parameters.
         optimizer: One of Surefoot's, with these parameters.
-        schedule: For each number of updates a pattern of names, with ``*`` for anything, that joins then; something at 0.
+        schedule: For each number of updates what joins then, at 0 too: a pattern of names with ``*`` for anything, or
+            whatever else :func:`~surefoot.param_groups.match` takes.
 
     Returns:
         Something to call ``step()`` of after each ``optimizer.step()``.
@@ -101,18 +106,22 @@ def gradual_unfreeze(model: nn.Module, optimizer: Optimizer, schedule: Mapping[i
         raise TypeError(
             f"optimizer is a {type(optimizer).__name__}: pass one of Surefoot's, which can freeze parameters"
         )
-    theirs = {id(param) for _, param, _ in optimizer.labelled()}
-    joins: list[tuple[int, list[Tensor]]] = []
+    joins: list[tuple[int, Which]] = []
     joined: set[int] = set()
     for step in sorted(checks.whole("schedule", step, 0) for step in schedule):
-        pattern = schedule[step]
-        meant = [p for name, p in model.named_parameters() if fnmatchcase(name, pattern) and id(p) in theirs]
-        new: list[Tensor] = [param for param in meant if id(param) not in joined]
-        if not new:
-            why = "all have joined before" if meant else "the optimizer has none of that name"
-            raise ValueError(f"schedule[{step}]={pattern!r} means no parameter: {why}")
-        joined |= set(map(id, new))
-        joins.append((step, new))
+        which = schedule[step]
+        params = {id(param) for param in _present(which, model, optimizer)}
+        if params <= joined:
+            why = "all have joined before" if params else "the optimizer has none of that name"
+            raise ValueError(f"schedule[{step}]={which!r} means no parameter: {why}")
+        joined |= params
+        joins.append((step, which))
     if not joins or joins[0][0] != 0:
         raise ValueError(f"schedule={dict(schedule)!r} trains nothing at first: say what joins at 0")
-    return GradualUnfreeze(optimizer, joins)
+    return GradualUnfreeze(model, optimizer, joins)
+
+
+def _present(which: Which, model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
+    """The parameters of the optimizer that are meant, by their names in the model."""
+    found = matching(which, list(model.named_parameters(remove_duplicate=False)), model)
+    return [param for _, param, _ in optimizer.labelled() if id(param) in found]

@@ -39,7 +39,7 @@ def everything(optimizer, params):
 @executors
 @every_class
 @pytest.mark.parametrize("grad", ["real", "zero", "none", "nan"])
-def test_what_is_frozen_is_constant_to_the_bit(case, executor, grad):
+def test_9_what_is_frozen_is_constant_to_the_bit(case, executor, grad):
     """Row 9: whatever momentum, decay and counts there are, and whatever gradient it gets."""
     optimizer, params = named(case, executor)
     for grads in gradients(3, shapes=SHAPES):
@@ -80,45 +80,168 @@ def test_the_others_go_on_as_if_they_were_alone_and_the_thawed_from_where_they_w
         torch.testing.assert_close(optimizer.state[mine], alone.state[other], rtol=1e-6, atol=1e-7)
 
 
-def test_a_group_is_split_once_and_keeps_its_names_and_hyperparameters():
+def test_who_is_frozen_is_an_answer_for_each_parameter_of_its_group():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
-    optimizer = surefoot.AdamW(model.named_parameters(), lr=torch.tensor(0.1), weight_decay=0.3)
+    optimizer = surefoot.AdamW(model.named_parameters())
+    (group,) = optimizer.param_groups
     for _ in range(2):  # what is frozen already stays so
         optimizer.freeze("*.weight")
+        assert group["frozen"] == (True, False, True, False)
+    optimizer.freeze(model[0])
+    optimizer.unfreeze([model[1].weight, re.compile(r"0\.b.*")])
+    assert group["frozen"] == (True, False, False, False)
+    optimizer.freeze(model.named_parameters())
+    assert group["frozen"] is True
+    optimizer.unfreeze()
+    assert group["frozen"] is False
+    assert optimizer.param_groups == [group]
+
+
+def test_a_group_is_split_where_a_part_is_set():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    optimizer = surefoot.AdamW(model.named_parameters(), lr=torch.tensor(0.1), weight_decay=0.3)
+    optimizer.freeze("0.weight")
+    for _ in range(2):
+        optimizer.set("*.weight", lr=0.2)
     biases, weights = optimizer.param_groups
     assert (biases["param_names"], weights["param_names"]) == (["0.bias", "1.bias"], ["0.weight", "1.weight"])
     assert [id(param) for param in weights["params"]] == [id(model[0].weight), id(model[1].weight)]
-    assert weights["lr"] is not biases["lr"]
-    assert (weights["lr"], weights["weight_decay"]) == (biases["lr"], 0.3)
-    optimizer.unfreeze()
-    assert not any(group["frozen"] for group in optimizer.param_groups if "frozen" in group)
+    assert (biases["frozen"], weights["frozen"]) == (False, (True, False))
+    assert (biases["lr"], weights["lr"]) == (torch.tensor(0.1), torch.tensor(0.2))  # each has its own tensor
+    assert weights["weight_decay"] == 0.3
+    optimizer.set(["1.*"], lr=0.5)  # what was set last counts
+    assert {name: group["lr"].item() for name, _, group in optimizer.labelled()} == pytest.approx(
+        {"0.bias": 0.1, "0.weight": 0.2, "1.bias": 0.5, "1.weight": 0.5}
+    )
 
 
-def test_a_schedule_goes_on_through_it():
+def test_a_parameter_without_a_name_is_meant_by_itself():
+    model = torch.nn.Linear(2, 1)
+    optimizer = surefoot.SGD(model.named_parameters())
+    other = torch.zeros(2, requires_grad=True)
+    optimizer.param_groups[0]["params"].append(other)  # by hand, as some do
+    optimizer.freeze([model.weight, other])
+    assert optimizer.param_groups[0]["frozen"] == (True, False, True)
+    optimizer.set("bias", lr=0.5)
+    assert [group["param_names"] for group in optimizer.param_groups] == [["weight"], ["bias"]]
+    optimizer.remove("weight")
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 1]
+
+
+NAMED = [{"name": "body"}, {"name": "head"}]
+
+
+def scheduled(curves, patterns=None, named=True):
     params = parameters(shapes=SHAPES)
-    optimizer = surefoot.SGD([(f"layer{i}", param) for i, param in enumerate(params)], lr=1.0)
-    scheduler = surefoot.Scheduler(optimizer, lr=linear(10))
-    for n, grads in enumerate(gradients(6, shapes=SHAPES)):
-        if n == 2:
-            optimizer.freeze("layer1")
-        if n == 4:
-            optimizer.unfreeze()
-        step(optimizer, params, grads)
-        scheduler.step()
-    assert scheduler.get_last_lr() == pytest.approx([0.4, 0.4])
+    pairs = [(f"layer{i}", param) for i, param in enumerate(params)] if named else params
+    groups = [{"params": pairs[:2], **NAMED[0]}, {"params": pairs[2:], **NAMED[1]}]
+    optimizer = surefoot.SGD(groups, lr=1.0, weight_decay=0.5)
+    return surefoot.Scheduler(optimizer, lr=curves, weight_decay=linear(10), groups=patterns), params
 
 
-def test_both_parts_of_a_named_group_follow_its_curve():
-    params = parameters(shapes=SHAPES)
-    groups = [{"params": params[:2], "name": "body"}, {"params": params[2:], "name": "head"}]
-    optimizer = surefoot.SGD(groups, lr=1.0)
-    scheduler = surefoot.Scheduler(optimizer, lr=linear(10), groups={"head": linear(20)})
-    for n, grads in enumerate(gradients(4, shapes=SHAPES)):
-        if n == 2:
+def rates(scheduler):
+    return {name: (group["lr"], group["weight_decay"]) for name, _, group in scheduler.optimizer.labelled()}
+
+
+CURVES = [
+    (linear(10), None, (10, 10)),
+    ([linear(10), linear(20)], None, (10, 20)),
+    (linear(10), {"1": linear(20)}, (10, 20)),
+    (linear(10), {"head": linear(20)}, (10, 20)),
+    (linear(10), {"layer[23]": linear(20)}, (10, 20)),
+]
+
+
+@pytest.mark.parametrize("changed", range(4))
+@pytest.mark.parametrize(("curves", "patterns", "lengths"), CURVES)
+def test_26_a_schedule_goes_on_through_every_change(curves, patterns, lengths, changed):
+    """Also where groups are known by their place: parts follow the curve of what they are part of."""
+    scheduler, params = scheduled(curves, patterns)
+    optimizer, names = scheduler.optimizer, [f"layer{i}" for i in range(4)]
+    expected = dict(zip(names, [lengths[0]] * 2 + [lengths[1]] * 2, strict=True))
+    for n, grads in enumerate(gradients(6, shapes=SHAPES), 1):
+        if n == changed:
             optimizer.freeze(params[3])
+        if n == changed + 1:
+            optimizer.set("layer3", momentum=0.5)
+        if n == changed + 2:
+            optimizer.remove("layer2")
+            optimizer.unfreeze()
+            del expected["layer2"]
+        if n == changed + 3:
+            optimizer.replace("layer0", torch.zeros_like(params[0]).requires_grad_())
         step(optimizer, params, grads)
         scheduler.step()
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.6, 0.8, 0.8])
+        rates = {name: (group["lr"], group["weight_decay"]) for name, _, group in optimizer.labelled()}
+        assert rates == {
+            name: (pytest.approx(1 - n / length), pytest.approx(0.5 - n / 20))
+            for name, length in expected.items()
+        }
+
+
+def test_26_a_group_that_is_added_follows_by_its_name_or_the_curve_of_all():
+    scheduler, params = scheduled(linear(10))
+    optimizer = scheduler.optimizer
+    for n, grads in enumerate(gradients(4, shapes=SHAPES), 1):
+        if n == 2:
+            optimizer.add([("new", torch.zeros(2, requires_grad=True))], lr=3.0)
+        step(optimizer, params, grads)
+        scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.6, 0.6, 1.8])
+    listed, _ = scheduled([linear(10), linear(20)])
+    listed.optimizer.add([("new", torch.zeros(2, requires_grad=True))], lr=3.0)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="lr has curves for 2 groups, but the optimizer has 3 now"):
+            listed.set(1)
+
+
+@pytest.mark.parametrize("order", ["optimizer first", "scheduler last", "scheduler first", "copied"])
+@pytest.mark.parametrize(("curves", "patterns", "lengths"), CURVES)
+def test_a_split_is_in_a_checkpoint(curves, patterns, lengths, order):
+    def go(scheduler, params, steps, seed):
+        for grads in gradients(steps, shapes=SHAPES, seed=seed):
+            step(scheduler.optimizer, params, grads)
+            scheduler.step()
+
+    scheduler, params = scheduled(curves, patterns)
+    go(scheduler, params, 3, seed=1)
+    scheduler.optimizer.set("layer[12]", lr=2.0, momentum=0.9)
+    scheduler.optimizer.freeze("layer2")
+    go(scheduler, params, 2, seed=2)
+    states = copy.deepcopy((scheduler.optimizer.state_dict(), scheduler.state_dict()))
+    if order == "copied":
+        again, others = copy.deepcopy((scheduler, params))
+    else:
+        again, others = scheduled(curves, patterns)
+        with torch.no_grad():
+            for mine, other in zip(others, params, strict=True):
+                mine.copy_(other)
+        if order == "scheduler first":
+            with pytest.raises(ValueError, match=r"had 4 groups, this optimizer has 2: .* or load it first"):
+                again.load_state_dict(states[1])
+        again.optimizer.load_state_dict(states[0])
+        if order != "optimizer first":
+            again.load_state_dict(states[1])
+        else:
+            again.set(5)
+    for one in ((scheduler, params), (again, others)):
+        one[0].optimizer.set("layer1", weight_decay=0.25)
+        go(*one, 3, seed=3)
+    assert_same(others, params)
+    assert rates(again) == rates(scheduler)
+    assert {n: len(g["params"]) for n, _, g in again.optimizer.labelled()} == {
+        f"layer{i}": 1 for i in range(4)
+    }
+
+
+def test_groups_that_share_a_rate_go_their_own_ways_once_they_must():
+    shared = torch.tensor(1.0)
+    groups = [{"params": [param], "name": str(i)} for i, param in enumerate(parameters(shapes=SHAPES[:3]))]
+    optimizer = surefoot.SGD(groups, lr=shared)
+    scheduler = surefoot.Scheduler(optimizer, lr=linear(10), groups={"2": linear(20)})
+    scheduler.set(5)
+    assert [group["lr"].item() for group in optimizer.param_groups] == [0.5, 0.5, 0.75]
+    assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"] is shared
 
 
 def test_set_is_no_edit_to_a_schedule_and_goes_on_where_it_is():
@@ -168,7 +291,7 @@ def test_frozen_from_the_start():
 
 
 @executors
-def test_parameters_come_and_go_and_the_others_keep_their_state(executor):
+def test_17_parameters_come_and_go_and_the_others_keep_their_state(executor):
     params = parameters(shapes=SHAPES)
     optimizer = surefoot.AdamW([("a.weight", params[0]), ("a.bias", params[1])], lr=0.1, executor=executor)
     step(optimizer, params[:2], gradients(1, shapes=SHAPES[:2])[0])
@@ -189,10 +312,12 @@ def test_parameters_come_and_go_and_the_others_keep_their_state(executor):
     optimizer.reset_state("a.*")
     step(optimizer, params, gradients(1, shapes=SHAPES)[0])
     assert [optimizer.state[param]["step"].item() for param in (params[0], params[2])] == [1, 3]
-    with pytest.raises(ValueError, match="means all parameters: an optimizer needs one"):
+    with pytest.raises(ValueError, match="all parameters are meant: an optimizer needs one"):
         optimizer.remove("*")
     with pytest.raises(ValueError, match="is in group 0 already"):
         optimizer.add([("c", params[0])])
+    with pytest.raises(ValueError, match=r"'a\.weight' is the name of another parameter"):
+        optimizer.add([("a.weight", params[1])])
     with pytest.raises(ValueError, match=r"lr=-1\.0 must be at least 0"):
         optimizer.add([("c", params[1])], lr=-1)
 
@@ -227,9 +352,22 @@ def test_set_is_the_new_base_of_a_schedule():
     assert again.get_last_lr() == lrs
 
 
+def test_new_rows_of_an_average_begin_as_the_parameter():
+    param, longer = torch.ones(1, requires_grad=True), torch.tensor([1.0, 8.0], requires_grad=True)
+    optimizer = surefoot.ASGD([param], t0=0)
+    step(optimizer, [param], [torch.ones(1)])
+    optimizer.replace(param, longer, state="resize")
+    assert optimizer.state[longer]["ax"].tolist() == [param.item(), 8.0]
+    scalar, vector = torch.tensor(1.0, requires_grad=True), torch.ones(3, requires_grad=True)
+    optimizer = surefoot.AdamW([scalar])
+    step(optimizer, [scalar], [torch.tensor(1.0)])
+    with pytest.raises(ValueError, match="exp_avg has 0 dimensions, the new parameter 1: pass state='reset'"):
+        optimizer.replace(scalar, vector, state="resize")
+
+
 @executors
 @every_class
-def test_another_parameter_in_the_place_of_one(case, executor):
+def test_17_another_parameter_in_the_place_of_one(case, executor):
     optimizer, params = named(case, executor)
     for grads in gradients(3, shapes=SHAPES):
         step(optimizer, params, grads)
@@ -267,6 +405,13 @@ def test_another_parameter_in_the_place_of_one(case, executor):
         ),
         (lambda o, p: o.set("*", lr=-1), ValueError, "lr=-1.0 must be at least 0"),
         (lambda o, p: o.set("head", lr=1), ValueError, "'head' means no parameter"),
+        (lambda o, p: o.set("*"), ValueError, "set('*') gives nothing: pass a hyperparameter"),
+        (lambda o, p: o.set("0 *", nesterov=True), ValueError, "nesterov=True needs momentum > 0"),
+        (lambda o, p: o.set("*", foreach=True, fused=True), ValueError, "exclude each other"),
+        (lambda o, p: o.add([torch.ones(1)], speed=1), ValueError, "'speed' is no hyperparameter of SGD"),
+        (lambda o, p: o.freeze(torch.nn.Linear), TypeError, "is a type: pass a pattern of names, a module"),
+        (lambda o, p: o.freeze(3), TypeError, "3 is a int: pass a pattern of names, a module"),
+        (lambda o, p: o.freeze({"a": 1}), TypeError, "is a dict: pass a pattern of names"),
         (
             lambda o, p: o.replace("*", torch.ones(2, requires_grad=True)),
             ValueError,
@@ -295,7 +440,9 @@ def test_mistakes_are_named_and_change_nothing(change, error, message):
     [
         ("head.*", "'head.*' means no parameter: their names begin with 0 of group 0, 1 of group 0"),
         (lambda name, param: False, "means no parameter"),
-        ([torch.zeros(1)], "1 of the parameters are not the optimizer's"),
+        ([torch.zeros(1)], "a tensor of shape (1,) means no parameter"),
+        (["*", "head.*"], "'head.*' means no parameter"),
+        (torch.nn.Linear(1, 1), "Linear(in_features=1, out_features=1, bias=True) means no parameter"),
         ([], "[] means no parameter"),
     ],
 )

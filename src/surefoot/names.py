@@ -1,0 +1,112 @@
+"""Parameters by name: what to call each, which are meant, which are frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+__all__ = ["Which", "frozen_in", "labelled", "matching", "meant", "one_answer", "taken"]
+
+Group: TypeAlias = dict[str, Any]
+Which: TypeAlias = (
+    str
+    | re.Pattern[str]
+    | nn.Module
+    | type[nn.Module]
+    | Tensor
+    | Callable[[str, Tensor], bool]
+    | Iterable["str | re.Pattern[str] | nn.Module | Tensor | tuple[str, Tensor]"]
+)
+"""How parameters are meant: see :func:`meant`."""
+
+
+def labelled(groups: Sequence[Group]) -> Iterator[tuple[str, Tensor, Group]]:
+    """Every parameter of an optimizer's groups with its name, or else its place, and its group."""
+    for i, group in enumerate(groups):
+        names = group.get("param_names", ())
+        for j, param in enumerate(group["params"]):  # one that was appended by hand has no name
+            yield (names[j] if j < len(names) else f"{j} of group {i}"), param, group
+
+
+def frozen_in(group: Group) -> list[bool]:
+    """Whether each parameter of a group is frozen: its entry ``"frozen"`` is one answer for all, or one for each."""
+    frozen = group.get("frozen", False)
+    if not isinstance(frozen, tuple | list):
+        return [bool(frozen)] * len(group["params"])
+    return [i < len(frozen) and bool(frozen[i]) for i in range(len(group["params"]))]
+
+
+def one_answer(flags: list[bool]) -> bool | tuple[bool, ...]:
+    """The entry ``"frozen"`` of a group with these answers."""
+    return all(flags) or (any(flags) and tuple(flags))
+
+
+def taken(group: Group, places: list[int]) -> Group:
+    """The entries of a group that go with its parameters, for those at some places."""
+    entries: Group = {"params": [group["params"][i] for i in places]}
+    if "param_names" in group:
+        names = group["param_names"]
+        entries["param_names"] = [names[i] for i in places if i < len(names)]
+    if "frozen" in group:
+        flags = frozen_in(group)
+        entries["frozen"] = one_answer([flags[i] for i in places])
+    return entries
+
+
+def meant(which: Which, named: Collection[tuple[str, Tensor]], model: nn.Module | None = None) -> set[int]:
+    """Which parameters are meant, by identity; at least one.
+
+    Args:
+        which: A pattern of full names with ``*`` for anything; a compiled regular expression, which must match the whole
+            name; a module, for its parameters; a parameter; a function of name and parameter; or a list of these. With a
+            model also a type of module, for the parameters of such modules and all inside.
+        named: The parameters there are, each by every name it has.
+        model: Where modules of a type are looked for.
+
+    Raises:
+        TypeError: ``which`` is none of these.
+        ValueError: It, or one of a list, means no parameter.
+    """
+    if isinstance(which, Iterable) and not isinstance(which, str | Tensor | nn.Module | Mapping):
+        which = [one[1] if isinstance(one, tuple) else one for one in which]  # as named_parameters() has them
+        if which:
+            return {param for one in which for param in meant(one, named, model)}
+    found = matching(which, named, model)
+    if not found:
+        asked = f"a tensor of shape {tuple(which.shape)}" if isinstance(which, Tensor) else repr(which)
+        shown = ", ".join(name for name, _ in list(named)[:5])
+        raise ValueError(f"{asked} means no parameter: their names begin with {shown}")
+    return found
+
+
+def matching(which: Which, named: Collection[tuple[str, Tensor]], model: nn.Module | None = None) -> set[int]:
+    """As :func:`meant`, but perhaps none."""
+    if isinstance(which, str):
+        return {id(param) for name, param in named if fnmatchcase(name, which)}
+    if isinstance(which, re.Pattern):
+        return {id(param) for name, param in named if which.fullmatch(name)}
+    there = {id(param) for _, param in named}
+    if isinstance(which, Tensor):
+        return there & {id(which)}
+    if isinstance(which, nn.Module):
+        return there & {id(param) for param in which.parameters()}
+    if isinstance(which, type):
+        if model is None or not issubclass(which, nn.Module):
+            raise TypeError(f"{which!r} is a type: pass a pattern of names, a module, or parameters")
+        modules = [module for module in model.modules() if isinstance(module, which)]
+        return there & {id(param) for module in modules for param in module.parameters()}
+    if callable(which):
+        return {id(param) for name, param in named if which(name, param)}
+    if isinstance(which, Iterable) and not isinstance(which, Mapping):
+        return {
+            param
+            for one in which
+            for param in matching(one[1] if isinstance(one, tuple) else one, named, model)
+        }
+    raise TypeError(
+        f"{which!r} is a {type(which).__name__}: pass a pattern of names, a module, parameters, or a function"
+    )
