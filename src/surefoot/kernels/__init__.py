@@ -1,11 +1,11 @@
 """What runs a rule over tensors.
 
-:func:`choose` names the executor; :func:`layout` says of each parameter whether it has a kernel, and why if it
-has none. A :class:`Table` runs kernels over all parameters that have one, ``eager`` runs the rule on the others.
+:func:`choose` names the executor; :func:`layout` says of each parameter what kernel it needs, or why it
+has none, and :func:`lacking` whether that can run. A :class:`Table` runs kernels over all parameters that have one, ``eager`` runs the rule on the others.
 """
 
 from surefoot.kernels import eager
-from surefoot.kernels.choose import choose, layout, overlapping
+from surefoot.kernels.choose import choose, lacking, layout, overlapping
 from surefoot.kernels.cpu import CURRENT, STALE, Table
 from surefoot.kernels.groups import OTHER, SAME, Groups
 from surefoot.kernels.source import Layout
@@ -23,6 +23,7 @@ __all__ = [
     "Table",
     "choose",
     "eager",
+    "lacking",
     "layout",
     "overlapping",
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
+from operator import le
 from typing import Any
 
 import torch
@@ -15,7 +18,7 @@ from surefoot.kernels.source import SIZES, Layout
 from surefoot.kernels.table import Member
 from surefoot.rule import Rule
 
-__all__ = ["EXECUTORS", "choose", "layout", "overlapping"]
+__all__ = ["EXECUTORS", "choose", "lacking", "layout", "overlapping"]
 
 EXECUTORS = ("cpu", "eager")
 
@@ -35,9 +38,9 @@ def choose(name: str | None) -> str:
 
 
 def layout(
-    rule: Rule, counters: Sequence[str], member: Member, bound: bool, stats: bool, looks: bool
+    rule: Rule, counters: Sequence[str], member: Member, bound: bool, stats: bool
 ) -> tuple[Layout | None, str]:
-    """What a member's kernel is specialised for; or None, with the reason why it has no kernel.
+    """What a member's kernel is specialised for; or None, with the reason why it can have none.
 
     Args:
         rule: The rule.
@@ -45,7 +48,6 @@ def layout(
         member: The parameter.
         bound: Whether gradients are cut off at a largest absolute value.
         stats: Whether squares are summed up on the way.
-        looks: Whether gradients are looked at before the update.
     """
     counted = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
     for name in counters:
@@ -67,22 +69,25 @@ def layout(
             return None, "gaps between elements"
     dtypes = (DTYPES[member.entry[name].dtype] if name in member.buffers else None for name in rule.buffers)
     grad = param if member.grad is None else member.grad
-    found = Layout(DTYPES[param.dtype], DTYPES[grad.dtype], tuple(dtypes), member.scalars, bound, stats)
-    for function, reason in _needed(rule, found, looks):
+    return Layout(DTYPES[param.dtype], DTYPES[grad.dtype], tuple(dtypes), member.scalars, bound, stats), ""
+
+
+def lacking(rule: Rule, found: Layout, looks: bool) -> str:
+    """Why the kernel of a layout cannot run; empty if it can.
+
+    Args:
+        rule: The rule.
+        found: The layout.
+        looks: Whether gradients are looked at before the update.
+    """
+    needed: list[Callable[[], tuple[Any, str]]] = [api, lambda: kernel(rule, found), lambda: native("gather")]
+    needed += [partial(native, name, holds_lock=False) for name in ("count", "launch", "help_out")]
+    needed += [lambda: squares(found.grad)] if looks else []
+    for find in needed:  # one after the other: where one is missing the next is not compiled
+        function, reason = find()
         if function is None:
-            return None, reason
-    return found, ""
-
-
-def _needed(rule: Rule, found: Layout, looks: bool) -> Iterator[tuple[Any, str]]:
-    """What has to be there for a kernel to run, one after the other."""
-    yield api()
-    yield kernel(rule, found)
-    yield native("gather")
-    for name in ("count", "launch", "help_out"):
-        yield native(name, holds_lock=False)
-    if looks:
-        yield squares(found.grad)
+            return reason
+    return ""
 
 
 def _oddity(tensor: Tensor) -> str:
@@ -115,16 +120,20 @@ def overlapping(members: Sequence[Member], counters: Sequence[str]) -> list[Tens
 
     A gradient is only read: two may share memory.
     """
-    spans = []
+    spans: list[tuple[int, int, bool, int]] = []
     for place, member in enumerate(members):
         written = [member.param, *(member.entry[name] for name in (*counters, *member.buffers))]
         read = [] if member.grad is None else [member.grad]
         for writes, tensors in ((True, written), (False, read)):
             spans += [(*span, writes, place) for span in map(_span, tensors) if span]
+    spans.sort()
+    starts, ends = ([span[i] for span in spans] for i in (0, 1))
+    if all(map(le, accumulate(ends, max), starts[1:])):  # each begins where all before it have ended
+        return []
     found: set[int] = set()
     open_writes: list[tuple[int, int]] = []  # end and place of those that have begun, and not ended
     open_reads: list[tuple[int, int]] = []
-    for start, end, writes, place in sorted(spans):
+    for start, end, writes, place in spans:
         open_writes = [span for span in open_writes if span[0] > start]
         open_reads = [span for span in open_reads if span[0] > start]
         met = [*open_writes, *open_reads] if writes else open_writes
@@ -145,5 +154,7 @@ def _span(tensor: Tensor) -> tuple[int, int] | None:
     start = tensor.data_ptr()
     if not start or not tensor.numel():
         return None
+    if tensor.is_contiguous():
+        return start, start + tensor.numel() * tensor.element_size()
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return start, start + (last + 1) * tensor.element_size()

@@ -92,6 +92,7 @@ class Targets:
             int
         ] = []  # of each group: its place when it was first seen, or that of what it is part of
         self._count = 0
+        self._heard = -1  # calls of optimizer.set
         self._jobs: list[Job] = []
         self._entries: list[tuple[Group, str]] = []  # where bases are that the optimizer may set
         self._values: list[float] = []
@@ -111,8 +112,8 @@ class Targets:
         Raises:
             RuntimeError: There is a curve for each group, and the optimizer has more groups now.
         """
-        groups = self.optimizer.param_groups
-        if len(groups) == len(self.groups) and all(map(is_, groups, self.groups)) and not self.rebased:
+        groups, heard = self.optimizer.param_groups, getattr(self.optimizer, "_sets", 0)
+        if heard == self._heard and len(groups) == len(self.groups) and all(map(is_, groups, self.groups)):
             return self.driven
         origins = self._origins(groups)
         new = count(self._count)
@@ -123,7 +124,7 @@ class Targets:
                     f"{name} has curves for {len(curves)} groups, but the optimizer has {len(groups)} now: build the scheduler "
                     "again with one for each group, or one for all"
                 )
-        self._numbers, self._count = numbers, next(new)
+        self._heard, self._numbers, self._count = heard, numbers, next(new)
         self.bases = [{} if i is None else dict(self.bases[i]) for i in origins]
         self.scheduled = [{} if i is None else dict(self.scheduled[i]) for i in origins]
         self.groups, self._params = list(groups), [list(group["params"]) for group in groups]

@@ -124,7 +124,7 @@ class Optimizer(ParamGroups):
         check_settings(self)
         self._plan: Plan | None = None
         self.last_step: LastStep | None = None
-        self.updates = self.skipped = 0
+        self.updates = self.skipped = self._sets = 0
         super().__init__(entries, defaults)
 
     @property
@@ -325,13 +325,13 @@ class Optimizer(ParamGroups):
         return adopted
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = (*Extras.__annotations__, "updates", "skipped")
+        kept = (*Extras.__annotations__, "updates", "skipped", "_sets")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in kept}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
         super().__setstate__({name: value for name, value in state.items() if name != "state"})
-        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0)):
+        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0), ("_sets", 0)):
             self.__dict__.setdefault(name, start)
 
     def __repr__(self) -> str:

@@ -29,6 +29,8 @@ class ParamGroups(torch.optim.Optimizer):
     """
 
     counters: ClassVar[dict[str, float]]
+    _sets: int
+    """How often :meth:`set` was called: a schedule looks at the groups again."""
 
     def new_state(self, name: str, param: Tensor, hyper: Group) -> Tensor:
         """Counter or buffer ``name`` of a parameter before its first step."""
@@ -109,6 +111,7 @@ class ParamGroups(torch.optim.Optimizer):
         for group in self.param_groups:
             if any(id(param) in chosen for param in group["params"]):
                 self._check_hyperparameters({**group, **hyper})
+        self._sets += 1
         for group in self._split(chosen):
             for name, value in hyper.items():
                 group[name] = _on_schedule(group, name, value)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.kernels import CURRENT, STALE, Layout, Member, Row, Table, eager, layout, overlapping
+from surefoot.kernels import CURRENT, STALE, Layout, Member, Row, Table, eager, lacking, layout, overlapping
 from surefoot.names import frozen_in
 from surefoot.optimizers.hyperparameters import Group, Hyperparameters, live
 
@@ -83,6 +83,8 @@ class Plan:
         seen: dict[int, Tensor] = {} if before is None else before._seen
         self._seen: dict[int, Tensor] = {}
         self._idle: list[Tensor] = []
+        self._lacks: dict[Layout, str] = {}  # why there is no kernel of a layout
+        self._scalars: dict[Any, tuple[bool, ...]] = {}  # which numbers are used, by group and counts
         members: list[Member] = []
         for i, param in work:
             # Without a gradient a parameter waits, unless it took part before, as others may do at the next step.
@@ -126,6 +128,7 @@ class Plan:
             if status == STALE or not self._compute(optimizer, self._table, status):
                 return False
         self._work = []
+        self._scalars.clear()
         for i, param in self._eager:
             if param.grad is None:
                 continue
@@ -270,8 +273,24 @@ class Plan:
             if not buffers or not {*buffers}.isdisjoint(missing):
                 self._fresh.add(id(param))
         fresh = id(param) in self._fresh
-        scalars = _used_scalars(optimizer, hyper, {name: entry[name] for name in optimizer.counters}, fresh)
+        scalars = self._used_scalars(optimizer, i, entry, fresh)
         return Member(param, param.grad, entry, i, buffers, scalars, fresh)
+
+    def _used_scalars(
+        self, optimizer: Optimizer, i: int, entry: Mapping[str, Any], first: bool
+    ) -> tuple[bool, ...]:
+        """Which of the rule's numbers are not None at the step after these counts."""
+        hyper = self._hyper.plain[i]
+        if live(hyper):
+            return ()
+        counts = tuple(float(entry[name]) for name in optimizer.counters)
+        key = (i, first, self._hyper.changes, counts)
+        if key not in self._scalars:
+            state: dict[str, Any] = dict(zip(optimizer.counters, map(np.float64, counts), strict=True))
+            self._scalars[key] = tuple(
+                value is not None for value in _advance(optimizer, hyper, state, first)
+            )
+        return self._scalars[key]
 
     def _layout(self, optimizer: Optimizer, member: Member) -> tuple[Layout | None, str]:
         if optimizer.executor == "eager":
@@ -281,7 +300,12 @@ class Plan:
         if flag := live(optimizer.param_groups[member.group]):
             return None, flag
         _, bound, stats, looks = self._settings
-        return layout(optimizer.rule, tuple(optimizer.counters), member, bound, stats, looks)
+        found, reason = layout(optimizer.rule, tuple(optimizer.counters), member, bound, stats)
+        if found is not None:
+            if found not in self._lacks:
+                self._lacks[found] = lacking(optimizer.rule, found, looks)
+            reason = self._lacks[found]
+        return (None if reason else found), reason
 
     def _sort_groups(self, table: Table) -> None:
         """Number the rows by what their numbers depend on beside counts, and note an example for each.
@@ -337,16 +361,6 @@ class _Cohorts:
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
     looks = optimizer.clip_norm is not None or optimizer.nonfinite != "propagate"
     return optimizer.executor, optimizer.clip_value is not None, optimizer.stats, looks
-
-
-def _used_scalars(
-    optimizer: Optimizer, hyper: Group, counters: Mapping[str, Any], first: bool
-) -> tuple[bool, ...]:
-    """Which of the rule's numbers are not None at the step after these counts."""
-    if live(hyper):
-        return ()
-    state: dict[str, Any] = {name: np.float64(float(count)) for name, count in counters.items()}
-    return tuple(value is not None for value in _advance(optimizer, hyper, state, first))
 
 
 def _advance(optimizer: Optimizer, hyper: Group, state: dict[str, Any], first: bool) -> list[Any]:
