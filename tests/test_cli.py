@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from surefoot import checkpoint, cli
+from surefoot import archive, cli
 from surefoot.bench import Result, Work
 from surefoot.experiment import Experiment
 
@@ -34,7 +34,7 @@ def surefoot(tmp_path, monkeypatch, capsys):
 
 
 def model_of(folder):
-    return checkpoint.load(folder / "checkpoint.safetensors")["run"]["model"]
+    return archive.load(folder / "checkpoint.safetensors")["model"]["state"]
 
 
 def test_train_digits_ends_with_accuracy_time_and_files(surefoot, tmp_path):
@@ -74,7 +74,9 @@ def test_every_option_reaches_the_run(surefoot, tmp_path):
     code, said = surefoot("train", "digits", *SHORT, *options)
     assert code == 0
     assert "Range test" not in said
-    settings = checkpoint.load(tmp_path / "elsewhere/digits-1/checkpoint.safetensors")["extra"]["settings"]
+    settings = archive.load(tmp_path / "elsewhere/digits-1/checkpoint.safetensors")["extra"]["extra"][
+        "settings"
+    ]
     assert settings == {
         "task": "digits",
         "optimizer": "radam",

@@ -170,6 +170,6 @@ def test_a_truncated_checkpoint_is_said_to_be_damaged(tmp_path):
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
-    checkpoint.save(tmp_path / "checkpoint.safetensors", {"run": {}, "extra": {}})
+    checkpoint.save(tmp_path / "checkpoint.safetensors", extra={"run": {}, "extra": {}})
     with pytest.raises(CheckpointError, match="was not written by surefoot train"):
         Experiment.resume(tmp_path)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
 from trainings import dataset, generators, loader, seed
 
-from surefoot import checkpoint, rng
+from surefoot import archive, rng
 
 DRAWS = {
     "random": random.random,
@@ -120,11 +120,11 @@ def test_a_program_without_numpy_is_not_made_to_load_it(monkeypatch: pytest.Monk
 def test_the_state_is_data_that_a_checkpoint_can_keep(tmp_path: Path) -> None:
     batches = loader()
     random.gauss(0, 1)
-    checkpoint.save(tmp_path / "rng", rng.get_state(batches))
+    archive.save(tmp_path / "rng", rng.get_state(batches))
     before = generators(batches)
     seed(9)
     next(iter(batches))
-    rng.set_state(checkpoint.load(tmp_path / "rng"), batches)
+    rng.set_state(archive.load(tmp_path / "rng"), batches)
     assert generators(batches) == before
     plain = {name: value for name, value in rng.get_state().items() if name in ("python", "numpy")}
     assert json.loads(json.dumps(plain)) == plain

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorD
 from trainings import Augmented, bits, dataset, everything, generators, loader, loss, net, seed
 
 import surefoot as optim
-from surefoot import Run, checkpoint, lr_scheduler
+from surefoot import Run, archive, lr_scheduler
 from surefoot.checkpoint import CheckpointError
 from surefoot.train import Record, train
 
@@ -363,17 +363,20 @@ GROUPED = partial(run_of, optimizer=two_groups(optim.AdamW, lr=0.01), scheduler=
 OTHERS: dict[str, tuple[Callable[[], Run], str]] = {
     "optimizer": (
         partial(GROUPED, optimizer=two_groups(optim.Adam, lr=0.01)),
-        "trained with AdamW, this run has Adam",
+        "the optimizer: it was saved by AdamW, this optimizer is Adam: pass strict=False",
     ),
     "shapes": (partial(GROUPED, model=wide), r"0\.weight.*\(8, 6\).*\(9, 6\)"),
     "layers": (partial(GROUPED, model=deep), r"5\.weight"),
     "dtype": (partial(GROUPED, model=lambda: net().double()), r"0\.weight.*float32.*float64"),
-    "fewer groups": (
-        partial(GROUPED, optimizer=partial(optim.AdamW, lr=0.01)),
-        r"2 parameter groups.*optimizer 1.*1\.weight",
+    "more groups": (
+        partial(GROUPED, optimizer=lambda p: optim.AdamW([{"params": [each]} for each in p])),
+        r"2 parameter groups.*optimizer 6.*1\.weight.*hyper='mine'",
     ),
     "other groups": (partial(GROUPED, optimizer=regrouped), r"1\.weight"),
-    "no scheduler": (partial(GROUPED, scheduler=lambda o: None), "OneCycleLR, this run has no scheduler"),
+    "no scheduler": (
+        partial(GROUPED, scheduler=lambda o: None),
+        "its scheduler is a OneCycleLR, this run has none",
+    ),
     "scheduler": (
         partial(GROUPED, scheduler=partial(lr_scheduler.StepLR, step_size=2)),
         "OneCycleLR.*StepLR",
@@ -410,16 +413,24 @@ def test_another_run_is_an_error_that_names_what_differs_and_changes_nothing(
 
 def test_a_scheduler_that_the_run_did_not_have_is_an_error(tmp_path: Path) -> None:
     run_of().save(tmp_path / "run")
-    with pytest.raises(CheckpointError, match="trained with no scheduler, this run has StepLR"):
+    with pytest.raises(CheckpointError, match=r"does not fit: it lacks scheduler\. Nothing was changed"):
         run_of(scheduler=partial(lr_scheduler.StepLR, step_size=2)).resume(tmp_path / "run")
 
 
-@pytest.mark.parametrize("tree", [{"weight": torch.ones(2)}, {"run": 3, "extra": {}}, {"run": {}}, {}, [1]])
+NOTHING = {"versions": {}, "extra": {"run": {}, "extra": {}}}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [{"weight": torch.ones(2)}, {**NOTHING, "model": 3}, {"versions": {}, "extra": 3}, NOTHING, {}, [1]],
+)
 def test_a_checkpoint_of_something_else_is_an_error(tree: Any, tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "other", tree)
+    archive.save(tmp_path / "other", tree)
     run = run_of()
     before = whole(run)
-    with pytest.raises(CheckpointError, match=f"{tmp_path / 'other'}.* run"):
+    with pytest.raises(
+        CheckpointError, match=f"{tmp_path / 'other'} is (no checkpoint|not of a run|of another)"
+    ):
         run.resume(tmp_path / "other")
     assert whole(run) == before
 

@@ -1,168 +1,552 @@
-"""Trees of tensors and plain values on disk: one safetensors file, written whole or not at all.
+"""Checkpoints: the parts of a training by name, in one file that is whole or not there.
 
-The tensors are the file's tensors, named by their place in the tree (``optimizer/state/conv.weight/exp_avg``);
-everything else is JSON in its header, with a checksum for each tensor and for the JSON. Loading reads data
-and never runs code.
+checkpoint.save("run.safetensors", model=model, optimizer=optimizer, scheduler=scheduler, extra={"epoch": 3})
+report = checkpoint.load("run.safetensors", model=model, optimizer=optimizer, scheduler=scheduler)
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import zlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["CheckpointError", "load", "save"]
+from surefoot import archive, checks
+from surefoot.archive import CheckpointError, Stored, materialised
+from surefoot.lr_scheduler import Scheduler
+from surefoot.names import regrouped
+from surefoot.optimizers.base import EXECUTION, Group, Optimizer
+from surefoot.transfer import transfer
 
-FORMAT = "surefoot-1"
+__all__ = ["CheckpointError", "CheckpointManager", "Report", "Saved", "load", "opened", "save"]
+
+PARTS = ("model", "ema", "optimizer", "scheduler", "scaler")
 
 
-class CheckpointError(ValueError):
-    """A checkpoint cannot be read, or is of something else."""
+@dataclass
+class Report:
+    """What a load did, and what it could not; names are ``part/parameter``.
+
+    Attributes:
+        loaded: What was loaded.
+        missing: What is here and not in the file; it stays as it is.
+        left_over: What is in the file and not here.
+        differs: What is of another shape or dtype, and how; it stays as it is.
+        notes: Anything else that is good to know.
+        extra: What was saved as ``extra``.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    extra: Any = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is here and all that was saved found each other."""
+        return not (self.missing or self.left_over or self.differs)
+
+    def __str__(self) -> str:
+        lists = {"missing": self.missing, "left over": self.left_over, "differs": self.differs}
+        lines = [f"loaded: {len(self.loaded)}"]
+        lines += [f"{title}: {_some(names)}" for title, names in lists.items() if names]
+        return "\n".join(lines + self.notes)
 
 
-def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
-    """Write a tree to one file.
+def save(
+    path: str | os.PathLike[str],
+    *,
+    model: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+    scaler: Any = None,
+    ema: nn.Module | None = None,
+    extra: Any = None,
+) -> None:
+    """Write the parts that are given to one file.
 
-    It is written beside ``path``, flushed to the disk and renamed: a kill at any moment leaves the old
-    file or the new one.
+    It is written beside ``path``, flushed to the disk and renamed: a kill at any moment leaves the old file or the new
+    one. The state of each parameter is kept under its name in the model; without a model under its name in the
+    optimizer, or its place. How steps are executed (``foreach``, ``fused`` ...) is not saved.
 
     Args:
-        path: The file; its folder exists.
-        tree: Nested dicts with string or integer keys, lists and tuples, of dense tensors, strings,
-            numbers, booleans and None.
+        path: The file; its folder exists. Anything that reads safetensors can read it.
+        model: A module; inside ``torch.compile`` or ``DistributedDataParallel`` the one within.
+        optimizer: Any torch optimizer.
+        scheduler: Anything with ``state_dict``, as a ``GradScaler`` is for ``scaler``.
+        scaler: The ``GradScaler``.
+        ema: An average of the model, such as :class:`~surefoot.swa_utils.AveragedModel`.
+        extra: Nested dicts, lists and tuples of tensors, numbers and strings.
 
     Raises:
-        TypeError: Something else is in the tree; the message says where.
+        TypeError: Something is neither a tensor nor a plain value; the message says where.
+        ValueError: A parameter of the optimizer is not the model's.
         OSError: The file cannot be written; what was at ``path`` is still there.
 
     Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.safetensors"
-        >>> save(path, {"weight": torch.ones(2), "betas": (0.9, 0.999)})
-        >>> load(path)
-        {'weight': tensor([1., 1.]), 'betas': (0.9, 0.999)}
+        >>> import tempfile, surefoot
+        >>> from surefoot import checkpoint
+        >>> path = Path(tempfile.mkdtemp()) / "run.safetensors"
+        >>> model = nn.Linear(2, 1)
+        >>> optimizer = surefoot.AdamW(model.parameters())
+        >>> checkpoint.save(path, model=model, optimizer=optimizer, extra={"epoch": 3})
+        >>> checkpoint.load(path, model=model, optimizer=optimizer).extra
+        {'epoch': 3}
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    tensors: dict[str, Tensor] = {}
-    document = _encode(tree, "", tensors)
-    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
-    metadata = {"format": FORMAT, "tree": json.dumps(document), "checksums": json.dumps(checksums)}
-    metadata["checksum"] = _header_checksum(metadata)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # this save's alone
-    try:
-        with open(beside, "wb") as file:  # fails with an OSError that names the path, and has the usual mode
-            mode = os.fstat(file.fileno()).st_mode
-        save_file(tensors, beside, metadata)
-        os.chmod(beside, mode)
-        _flush(beside)
-        os.replace(beside, path)
-        _flush(path.parent)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    parts: dict[str, Any] = {}
+    for name, module in (("model", model), ("ema", ema)):
+        if module is not None:
+            module = _unwrapped(module)
+            parts[name] = {"class": type(module).__name__, "state": dict(module.state_dict())}
+    if optimizer is not None:
+        parts["optimizer"] = _optimizer_part(optimizer, model)
+    for name, stateful in (("scheduler", scheduler), ("scaler", scaler)):
+        if stateful is not None:
+            parts[name] = {"class": type(stateful).__name__, "state": stateful.state_dict()}
+    versions = {"surefoot": version("surefoot"), "torch": torch.__version__}
+    archive.save(path, {"versions": versions, **parts, "extra": extra})
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what :func:`save` wrote, every bit and dtype as it was, on the CPU.
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+    scaler: Any = None,
+    ema: nn.Module | None = None,
+    strict: bool = True,
+    hyper: Literal["saved", "mine"] = "saved",
+) -> Report:
+    """Load the parts that are given from a file that :func:`save` wrote.
+
+    Everything is checked before anything is changed. Tensors are read one by one, bit for bit. Nothing is unpickled.
+
+    Args:
+        path: The file.
+        model: Where its weights and buffers go, each by its name.
+        optimizer: Where its state goes, each by the name of its parameter.
+        scheduler: As saved.
+        scaler: As saved.
+        ema: As saved.
+        strict: Raise where something does not fit. Otherwise load what fits: the report names the rest, weights of
+            another dtype are cast, and state of another optimizer is moved where it means the same
+            (:func:`~surefoot.transfer.transfer`).
+        hyper: Whose hyperparameters the optimizer goes on with: those that were ``"saved"``, or ``"mine"``. Saved ones come
+            with their groups, which must be those of the optimizer or parts of them.
 
     Raises:
-        CheckpointError: There is no such file, or it is damaged, or not a checkpoint.
+        CheckpointError: The file is missing, damaged, or does not fit; nothing is changed.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
-        raise CheckpointError(f"there is no checkpoint at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"its format is {metadata.get('format')!r}, this version reads {FORMAT!r}")
-        if metadata["checksum"] != _header_checksum(metadata):
-            raise ValueError("its header is not what was saved")
-        checksums = json.loads(metadata["checksums"])
-        changed = [name for name in checksums.keys() | tensors.keys() if _differs(name, tensors, checksums)]
-        if changed:
-            raise ValueError(f"{min(changed)} is not what was saved")
-        tree: dict[str, Any] = _decode(json.loads(metadata["tree"]), tensors)
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged, or not a checkpoint: {error}. Go back to another one."
-        ) from error
-    return tree
+    with opened(path) as saved:
+        return saved.load(
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scaler=scaler,
+            ema=ema,
+            strict=strict,
+            hyper=hyper,
+        )
 
 
-def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """The value as JSON; its tensors go to ``tensors`` under the name of their place."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
-        tensor = value.detach().resolve_conj()
-        # A copy of its own: safetensors stores no views, and what is saved must not change while it is.
-        if place in tensors:
-            raise TypeError(f"two tensors are at {place}: rename the key that has a slash in it")
-        if place == "__metadata__":
-            raise TypeError("a tensor is at __metadata__, which safetensors keeps for itself: rename the key")
-        tensors[place] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone().contiguous()
-        return {"complex" if tensor.is_complex() else "tensor": place}
-    if isinstance(value, dict):
-        if not all(isinstance(key, str | int) and not isinstance(key, bool) for key in value):
-            raise TypeError(
-                f"{place or 'the tree'} has keys {list(value)!r}: a checkpoint takes strings and integers"
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Saved]:
+    """A checkpoint to look into before it is loaded, inside the block.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    with archive.opened(path) as tree:
+        known = isinstance(tree, dict) and {"versions", "extra"} <= tree.keys()
+        parts = {name: part for name, part in tree.items() if name in PARTS} if known else {}
+        if not known or not all(map(_is_part, parts.values())):
+            raise CheckpointError(
+                f"{path} is no checkpoint of a training: pass a file that checkpoint.save wrote"
             )
-        content = {key: _encode(v, f"{place}/{key}".strip("/"), tensors) for key, v in value.items()}
-        # JSON has string keys only; MultiStepLR counts its milestones by number.
-        return {"dict": content} if all(isinstance(k, str) for k in value) else {"items": [*content.items()]}
-    if isinstance(value, list | tuple):
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_encode(v, f"{place}/{i}".strip("/"), tensors) for i, v in enumerate(value)]}
-    kind = f"{value.layout} {value.device} tensor" if isinstance(value, Tensor) else type(value).__name__
-    raise TypeError(f"{place} is a {kind}: a checkpoint takes dense tensors and plain values")
+        yield Saved(path, parts, tree["versions"], materialised(tree["extra"]))
 
 
-def _decode(document: Any, tensors: dict[str, Tensor]) -> Any:
-    if not isinstance(document, dict):
-        return document
-    ((kind, content),) = document.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "complex":
-        return torch.view_as_complex(tensors[content])
-    if kind in ("dict", "items"):
-        items = content.items() if kind == "dict" else content
-        return {key: _decode(value, tensors) for key, value in items}
-    sequence = {"list": list, "tuple": tuple}[kind]
-    return sequence(_decode(value, tensors) for value in content)
+class Saved:
+    """An open checkpoint: see :func:`opened`.
+
+    Attributes:
+        parts: What there is of each part; tensors are :class:`~surefoot.archive.Stored`.
+        versions: Of surefoot and torch when it was saved.
+        extra: What was saved as ``extra``.
+    """
+
+    def __init__(self, path: Any, parts: dict[str, Any], versions: dict[str, str], extra: Any) -> None:
+        self.path, self.parts, self.versions, self.extra = path, parts, versions, extra
+
+    def load(
+        self, *, strict: bool = True, hyper: Literal["saved", "mine"] = "saved", **targets: Any
+    ) -> Report:
+        """As :func:`load`."""
+        if hyper not in ("saved", "mine"):
+            raise ValueError(f"hyper={hyper!r} must be 'saved' or 'mine'")
+        targets = {name: target for name, target in targets.items() if target is not None}
+        report, work = Report(extra=self.extra), []
+        for name in (part for part in PARTS if part in targets):
+            if name not in self.parts:
+                report.missing.append(name)
+                continue
+            part, target = self.parts[name], targets[name]
+            try:
+                if name in ("model", "ema"):
+                    work.append(_plan_module(name, part, _unwrapped(target), strict, report))
+                elif name == "optimizer":
+                    work.append(_plan_optimizer(part, target, targets.get("model"), strict, hyper, report))
+                else:
+                    work.append(_plan_stateful(name, part, target, targets.get("optimizer"), hyper, report))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{self.path} does not fit: the {name}: {error}") from error
+        if strict and not report.complete:
+            raise CheckpointError(f"{self.path} does not fit: {_misfits(report)}")
+        for apply in work:
+            apply()
+        return report
 
 
-def _differs(name: str, tensors: dict[str, Tensor], checksums: dict[str, int]) -> bool:
-    return name not in tensors or checksums.get(name) != _checksum(tensors[name])
+class CheckpointManager:
+    """A folder of checkpoints, of which it keeps the last few and the best.
+
+    Args:
+        folder: The folder; it is made where it is missing.
+        keep: How many of the last to keep, at least 1.
+        mode: Whether the best has the smallest metric, ``"min"``, or the largest, ``"max"``.
+
+    Example:
+        >>> import tempfile
+        >>> from surefoot import checkpoint
+        >>> manager = checkpoint.CheckpointManager(tempfile.mkdtemp(), keep=2)
+        >>> for step, loss in ((1, 0.5), (2, 0.3), (3, 0.4), (4, 0.6)):
+        ...     with manager.new(step, metric=loss) as path:
+        ...         checkpoint.save(path, extra={"step": step})
+        >>> [path.name for path in manager.paths()], manager.best().name
+        (['step-2 metric-0.3.safetensors', 'step-3 metric-0.4.safetensors', 'step-4 metric-0.6.safetensors'], 'step-2 metric-0.3.safetensors')
+    """
+
+    NAME = re.compile(r"step-(\d+)(?: metric-(\S+))?\.safetensors")
+
+    def __init__(
+        self, folder: str | os.PathLike[str], keep: int = 3, mode: Literal["min", "max"] = "min"
+    ) -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode={mode!r} must be 'min' or 'max'")
+        self.folder, self.keep, self.mode = Path(folder), checks.whole("keep", keep, 1), mode
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def new(self, step: int, metric: float | None = None) -> Iterator[Path]:
+        """Where to save in the block; after it older ones are deleted, if it ends without an error.
+
+        Args:
+            step: How far the training is; a later one is a larger one.
+            metric: What the best is the best of; NaN is never best.
+        """
+        step = checks.whole("step", step, 0)
+        name = f"step-{step}" if metric is None else f"step-{step} metric-{float(metric)!r}"
+        path = self.folder / f"{name}.safetensors"
+        yield path
+        if not path.exists():
+            raise FileNotFoundError(f"nothing was saved at {path}: save there in the with block")
+        kept = {*self.paths()[-self.keep :], self.best()}
+        for old in self.paths():
+            if old not in kept:
+                old.unlink(missing_ok=True)
+
+    def paths(self) -> list[Path]:
+        """All of them, the oldest first."""
+        found = [path for path in self.folder.iterdir() if self.NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: (self._read(path)[0], path.stat().st_mtime_ns))
+
+    def last(self) -> Path | None:
+        """The newest that is whole; None where there is none."""
+        return next((path for path in reversed(self.paths()) if _is_whole(path)), None)
+
+    def best(self) -> Path | None:
+        """The one of the best metric; None where none has one."""
+        sign = 1 if self.mode == "min" else -1
+        scored = [
+            (sign * metric, -step, path) for path in self.paths() for step, metric in [self._read(path)]
+        ]
+        return min((each for each in scored if each[0] == each[0]), default=(0, 0, None))[2]
+
+    def _read(self, path: Path) -> tuple[int, float]:
+        found = self.NAME.fullmatch(path.name)
+        assert found is not None
+        return int(found[1]), float(found[2] or "nan")
 
 
-def _checksum(tensor: Tensor) -> int:
-    data = tensor.cpu().reshape(-1).view(torch.uint8) if tensor.numel() else torch.empty(0, dtype=torch.uint8)
-    kind = f"{tensor.dtype} {tuple(tensor.shape)}"
-    return zlib.crc32(data.numpy().data, zlib.crc32(kind.encode()))
-
-
-def _header_checksum(metadata: dict[str, str]) -> str:
-    return str(zlib.crc32((metadata["tree"] + metadata["checksums"]).encode()))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _is_whole(path: Path) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with archive.opened(path):
+            return True
+    except CheckpointError:
+        return False
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, dict) and {"class", "state"} <= part.keys()
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The module itself, whose names have no prefix."""
+    inner: Any = module
+    while hasattr(inner, "_orig_mod") or isinstance(inner, nn.parallel.DistributedDataParallel):
+        inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
+    return inner  # type: ignore[no-any-return]
+
+
+def _names(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> tuple[list[list[str]], bool]:
+    """What each parameter of each group is called, and whether that is more than its place."""
+    groups = [group["params"] for group in optimizer.param_groups]
+    if model is not None:
+        names = {id(param): name for name, param in _unwrapped(model).named_parameters()}
+        unknown = [tuple(p.shape) for params in groups for p in params if id(p) not in names]
+        if unknown:
+            raise ValueError(f"the optimizer has parameters of shapes {unknown} that are not the model's")
+        return [[names[id(param)] for param in params] for params in groups], True
+    given = [list(group.get("param_names", ())) for group in optimizer.param_groups]
+    if [*map(len, given)] == [*map(len, groups)] and len({*_flat(given)}) == len(_flat(given)):
+        return given, True
+    places = iter(range(len(_flat(groups))))
+    return [[str(next(places)) for _ in params] for params in groups], False
+
+
+def _optimizer_part(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[str, Any]:
+    names, named = _names(optimizer, model)
+    state = optimizer.state_dict()
+    flat, left_out = _flat(names), {"params", "param_names", *EXECUTION}
+    return {
+        "class": type(optimizer).__name__,
+        "named": named,
+        "state": {flat[key] if isinstance(key, int) else key: entry for key, entry in state["state"].items()},
+        "param_groups": [
+            {"params": params, **{key: value for key, value in group.items() if key not in left_out}}
+            for params, group in zip(names, state["param_groups"], strict=True)
+        ],
+    }
+
+
+def _plan_module(
+    name: str, part: dict[str, Any], module: nn.Module, strict: bool, report: Report
+) -> Callable[[], None]:
+    theirs, ours = part["state"], module.state_dict(keep_vars=True)
+    report.missing += [f"{name}/{key}" for key in ours if key not in theirs]
+    report.left_over += [f"{name}/{key}" for key in theirs if key not in ours]
+    fitting: dict[str, Any] = {}
+    for key, value in theirs.items():
+        if key not in ours:
+            continue
+        if _kind(value) == _kind(ours[key]):
+            fitting[key] = value
+        elif not strict and _shape(value) is not None and _shape(value) == _shape(ours[key]):
+            fitting[key] = value
+            report.notes.append(f"{name}/{key} was cast from {value.dtype} to {ours[key].dtype}")
+        else:
+            report.differs.append(f"{name}/{key} is {_kind(value)} there, {_kind(ours[key])} here")
+    report.loaded += [f"{name}/{key}" for key in fitting]
+
+    def apply() -> None:
+        for key, value in fitting.items():
+            if isinstance(value, Stored):
+                value.read_into(ours[key])
+            else:
+                owner = module.get_submodule(key.removesuffix("_extra_state").rstrip("."))
+                owner.set_extra_state(materialised(value))
+
+    return apply
+
+
+def _plan_optimizer(
+    part: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module | None,
+    strict: bool,
+    hyper: str,
+    report: Report,
+) -> Callable[[], None]:
+    names, named = _names(optimizer, model)
+    flat, kind, saved_kind = _flat(names), type(optimizer).__name__, part["class"]
+    saved = [list(group["params"]) for group in part["param_groups"]]
+    state = part["state"]
+    if not (named and part["named"]):  # by place
+        if [*map(len, saved)] != [*map(len, names)]:
+            sizes = [[*map(len, each)] for each in (saved, names)]
+            raise ValueError(
+                f"it has groups of {sizes[0]} parameters without names, this optimizer of {sizes[1]}"
+            )
+        here = dict(zip(_flat(saved), flat, strict=True))
+        saved, state = names, {here.get(key, key): entry for key, entry in state.items()}
+        report.notes.append("optimizer: parameters were matched by place, because there are no names")
+    report.missing += [f"optimizer/{name}" for name in flat if name not in _flat(saved)]
+    report.left_over += [f"optimizer/{name}" for name in _flat(saved) if name not in flat]
+    moves = saved_kind not in (kind, None)
+    if moves and strict:
+        raise ValueError(
+            f"it was saved by {saved_kind}, this optimizer is {kind}: pass strict=False to move what means the same"
+        )
+    groups = None
+    if moves or hyper == "mine":
+        report.notes += [f"optimizer: hyperparameters of {saved_kind} were left out"] if moves else []
+    else:
+        groups = regrouped(optimizer.param_groups, names, saved)
+        if groups is None and strict and {*flat} == {*_flat(saved)}:
+            homes = [{name: i for i, group in enumerate(each) for name in group} for each in (saved, names)]
+            moved = [name for name in flat if homes[0][name] != homes[1][name]]
+            raise ValueError(
+                f"it has {len(saved)} parameter groups, this optimizer {len(names)}; not in the same group: "
+                f"{_some(moved)}; pass hyper='mine' to keep your groups and take the state"
+            )
+        if groups is None:
+            report.notes.append("optimizer: its groups are others, hyperparameters are yours")
+    settings_of = {
+        name: group for group, params in zip(part["param_groups"], saved, strict=True) for name in params
+    }
+    owners = {
+        name: (param, group)
+        for group, params in zip(optimizer.param_groups, names, strict=True)
+        for name, param in zip(params, group["params"], strict=True)
+    }
+    fitting: dict[str, Any] = {}
+    for name, entry in state.items():
+        if name not in owners:
+            continue
+        param, group = owners[name]
+        odd = [
+            f"{k} {tuple(v.shape)}"
+            for k, v in entry.items()
+            if _shape(v) not in (None, (), tuple(param.shape))
+        ]
+        if odd:
+            report.differs.append(f"optimizer/{name} has {', '.join(odd)} there, {tuple(param.shape)} here")
+            continue
+        if moves:
+            entry, how = transfer(materialised(entry), saved_kind, settings_of[name], kind, group)
+            report.notes += [f"optimizer: {how}"] * (f"optimizer: {how}" not in report.notes)
+        if isinstance(optimizer, Optimizer):
+            optimizer.check_state(name, group, entry)
+        fitting[name] = entry
+    report.loaded += [f"optimizer/{name}" for name in fitting]
+
+    def apply() -> None:
+        if groups is None:
+            optimizer.state.clear()
+        else:
+            _load_groups(optimizer, groups, part["param_groups"])
+        owners = {id(param): group for group in optimizer.param_groups for param in group["params"]}
+        params = dict(zip(flat, _flat(group["params"] for group in own), strict=True))
+        for name, entry in fitting.items():
+            param = params[name]
+            optimizer.state[param] = _state_of(optimizer, name, param, owners[id(param)], entry)
+        optimizer.state.update({key: materialised(v) for key, v in state.items() if key not in settings_of})
+
+    own = [dict(group) for group in optimizer.param_groups]
+    return apply
+
+
+def _load_groups(optimizer: torch.optim.Optimizer, groups: list[Group], saved: list[Group]) -> None:
+    """Take saved groups up, and drop all state."""
+    before, places = optimizer.param_groups[:], iter(range(len(_flat(g["params"] for g in groups))))
+    optimizer.param_groups[:] = groups
+    try:
+        optimizer.load_state_dict(
+            {
+                "state": {},
+                "param_groups": [
+                    {**mine, **materialised(theirs), "params": [next(places) for _ in mine["params"]]}
+                    for mine, theirs in zip(groups, saved, strict=True)
+                ],
+            }
+        )
+    except BaseException:
+        optimizer.param_groups[:] = before
+        raise
+
+
+def _state_of(
+    optimizer: torch.optim.Optimizer, name: str, param: Tensor, group: Group, entry: dict[str, Any]
+) -> dict[str, Any]:
+    """A parameter's saved state where it belongs, each tensor in its own dtype."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer.adopt_state(name, param, group, materialised(entry), lent=False)
+    on_device = group.get("capturable") or group.get("fused")
+
+    def placed(key: str, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(placed(key, each) for each in value)
+        if not isinstance(value, Tensor) or (key == "step" and not on_device):
+            return value
+        if value.shape != param.shape or value.stride() == param.stride():
+            return value.to(param.device)
+        return torch.empty_like(param, dtype=value.dtype, requires_grad=False).copy_(value)
+
+    return {key: placed(key, materialised(value)) for key, value in entry.items()}
+
+
+def _plan_stateful(
+    name: str,
+    part: dict[str, Any],
+    target: Any,
+    optimizer: torch.optim.Optimizer | None,
+    hyper: str,
+    report: Report,
+) -> Callable[[], None]:
+    if part["class"] not in (type(target).__name__, None):
+        report.differs.append(f"{name} is {part['class']} there, {type(target).__name__} here")
+    report.loaded.append(name)
+
+    def apply() -> None:
+        state = materialised(part["state"])
+        if name == "scheduler" and hyper == "mine" and isinstance(target, Scheduler):
+            bases = ("base_lrs", "bases", "scheduled")
+            mine = {key: value for key, value in target.state_dict().items() if key in bases}
+            state = {**{key: value for key, value in state.items() if key not in bases}, **mine}
+        elif name == "scheduler" and optimizer is not None:
+            # One of ours sets lr when it is loaded, inside torch's SequentialLR even out of its turn.
+            before = [dict(group) for group in optimizer.param_groups]
+            target.load_state_dict(state)
+            for group, loaded in zip(optimizer.param_groups, before, strict=True):
+                group.update(loaded)
+            return
+        if state or name != "scaler":  # that of a scaler that is not enabled is empty
+            target.load_state_dict(state)
+
+    return apply
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor | Stored) else "plain data"
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor | Stored) else None
+
+
+def _flat(lists: Iterable[Iterable[Any]]) -> list[Any]:
+    return [value for values in lists for value in values]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _misfits(report: Report) -> str:
+    lists: Mapping[str, list[str]] = {
+        "it lacks": report.missing,
+        "only there is": report.left_over,
+        "": report.differs,
+    }
+    said = "; ".join(f"{title} {_some(names)}".strip() for title, names in lists.items() if names)
+    return f"{said}. Nothing was changed; strict=False loads what fits"

@@ -172,9 +172,10 @@ class Experiment:
             CheckpointError: There is none, or it cannot be read.
         """
         path = folder / CHECKPOINT
-        saved = checkpoint.load(path)
+        with checkpoint.opened(path) as saved:
+            kept = saved.extra
         try:
-            extra = saved["extra"]
+            extra = kept["extra"]
             experiment = cls(Settings(**extra["settings"]), folder)
             experiment.rows = [Row.from_numbers(row) for row in extra["rows"].tolist()]
             experiment.lr_range, experiment.seconds = extra["lr_range"], extra["seconds"]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-__all__ = ["Which", "frozen_in", "labelled", "matching", "meant", "one_answer", "taken"]
+__all__ = ["Which", "frozen_in", "labelled", "matching", "meant", "one_answer", "regrouped", "taken"]
 
 Group: TypeAlias = dict[str, Any]
 Which: TypeAlias = (
@@ -55,6 +55,27 @@ def taken(group: Group, places: list[int]) -> Group:
         flags = frozen_in(group)
         entries["frozen"] = one_answer([flags[i] for i in places])
     return entries
+
+
+def regrouped(groups: Sequence[Group], names: list[list[str]], others: list[list[str]]) -> list[Group] | None:
+    """Groups as others lie, by name, if each of those is one of these or a part of one; or else None.
+
+    Args:
+        groups: The groups.
+        names: What their parameters are called.
+        others: The names in each of the other groups.
+    """
+    places = {name: (i, j) for i, group in enumerate(names) for j, name in enumerate(group)}
+    flat = [name for group in others for name in group]
+    if {*flat} != places.keys() or not len(flat) == len(places) == sum(map(len, names)) or not all(others):
+        return None
+    homes = [{places[name][0] for name in group} for group in others]
+    if any(len(home) > 1 for home in homes):
+        return None
+    return [
+        {**groups[home], **taken(groups[home], [places[name][1] for name in group])}
+        for (home,), group in zip(homes, others, strict=True)
+    ]
 
 
 def meant(which: Which, named: Collection[tuple[str, Tensor]], model: nn.Module | None = None) -> set[int]:

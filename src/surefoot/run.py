@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from surefoot import checkpoint, rng
 from surefoot.checkpoint import CheckpointError
+from surefoot.data import Feed
 from surefoot.snapshot import Snapshot
 
 __all__ = ["Run"]
@@ -27,10 +28,12 @@ class Run:
     Args:
         model: The model; its parameter names name the optimizer's state on disk.
         optimizer: Surefoot's, or any torch optimizer, over parameters of ``model``.
-        loader: The training data: an iterable that gives the same batches when its generators are put
-            back, as a map-style ``DataLoader`` does.
+        loader: The training data: a ``DataLoader``, torchdata's ``StatefulDataLoader``, or any iterable that gives the
+            same batches when its generators are put back; :attr:`resume_promise` says what that is good for.
         loss: ``loss(model, batch)`` returns the loss of a batch, a scalar tensor.
         scheduler: A learning-rate scheduler of ``optimizer``, if any.
+        scaler: The ``GradScaler`` that is in use, if any.
+        ema: An average of the model to keep, such as :class:`~surefoot.swa_utils.AveragedModel`.
 
     Attributes:
         epoch: Passes over the data finished.
@@ -52,11 +55,16 @@ class Run:
         loader: Any,
         loss: Callable[[nn.Module, Any], Tensor],
         scheduler: Any = None,
+        scaler: Any = None,
+        ema: nn.Module | None = None,
     ) -> None:
         self.model, self.optimizer, self.loader = model, optimizer, loader
-        self.loss, self.scheduler = loss, scheduler
+        self.loss, self.scheduler, self.scaler = loss, scheduler, scaler
+        self.ema: Any = ema
         self.epoch = self.batch = self.step = 0
+        self._known_feed = Feed(loader)
         self._pass_start: dict[str, Any] | None = None
+        self._loader_state: Any = None  # of a loader that keeps its own, to be taken up by the next pass
 
     @property
     def at_pass_end(self) -> bool:
@@ -65,6 +73,12 @@ class Run:
             return bool(self.batch == len(self.loader))
         except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
             return False
+
+    @property
+    def _feed(self) -> Feed:
+        if self._known_feed.loader is not self.loader:
+            self._known_feed = Feed(self.loader)
+        return self._known_feed
 
     def batches(self) -> Iterator[Any]:
         """The batches left of the current pass, after which ``epoch`` is one more.
@@ -75,22 +89,20 @@ class Run:
         now = rng.get_state(self.loader)
         if self.batch == 0:
             self._pass_start = now
-        if (
-            getattr(self.loader, "persistent_workers", False)
-            and self.loader._iterator is None
-            and self.epoch > 0
-        ):
-            iter(self.loader)  # the first pass of such a loader draws a number more than those after it
-        rng.set_state(self._pass_start or now, self.loader)
-        batches = iter(self.loader)
-        if self.batch > 0:  # draw the same order again, go past what was trained on, and be where we were
-            for given in range(self.batch):
-                if next(batches, self) is self:
-                    raise ValueError(
-                        f"loader gave {given} batches, but {self.batch} of this pass were trained on: resume with "
-                        "the data and the batch size of the run that was saved"
-                    )
+        start = self._pass_start or now
+        if self._feed.unread and self.epoch > 0:
+            self._feed.start_workers()  # the first pass of such a loader draws a number more than those after it
+        if self._loader_state is not None:
+            self.loader.load_state_dict(self._loader_state)
+            self._loader_state = None
+            batches = iter(self.loader)
             rng.set_state(now, self.loader)
+        else:
+            # What was trained on is drawn again, from where the pass began; then all goes on from where we are.
+            rng.set_state(start, self.loader)
+            batches = self._feed.batches(self.batch, _seed_of(start, self.epoch))
+            if self.batch > 0:
+                rng.set_state({**now, "loaders": []})
         yield from batches
         if self.batch == 0:
             raise ValueError(
@@ -99,6 +111,11 @@ class Run:
             )
         self.epoch, self.batch = self.epoch + 1, 0
 
+    @property
+    def resume_promise(self) -> str:
+        """How well the middle of a pass is found again, in words; it depends on the loader."""
+        return self._feed.promise
+
     def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
         """Save everything to one file; see :func:`surefoot.checkpoint.save`.
 
@@ -106,75 +123,60 @@ class Run:
             path: The file.
             **extra: Plain values and tensors to keep with it; :meth:`resume` returns them.
         """
-        checkpoint.save(path, {"run": self.state_dict(), "extra": extra})
+        loader = self.loader.state_dict() if self._feed.stateful else None
+        own = {
+            "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
+            "rng": {"pass_start": self._pass_start, "now": rng.get_state(self.loader)},
+            "loader": self._loader_state or loader,
+        }
+        checkpoint.save(path, **self._parts(), extra={"run": own, "extra": extra})
 
-    def resume(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+    def resume(
+        self,
+        path: str | os.PathLike[str],
+        strict: bool = True,
+        hyper: Literal["saved", "mine"] = "saved",
+    ) -> dict[str, Any]:
         """Go to where a run with the same parts was saved.
+
+        Args:
+            path: The file.
+            strict: As of :func:`surefoot.checkpoint.load`.
+            hyper: As of :func:`surefoot.checkpoint.load`.
 
         Returns:
             What :meth:`save` was given as ``extra``.
 
         Raises:
-            CheckpointError: The file is missing, damaged, or of a run with other parts.
+            CheckpointError: The file is missing, damaged, or of a run with other parts; nothing is changed.
         """
-        tree = checkpoint.load(path)
-        if not isinstance(tree, dict) or not tree.keys() >= {"run", "extra"}:
-            raise CheckpointError(f"{path} is not of a run: pass a file that Run.save wrote")
-        try:
-            self.load_state_dict(tree["run"])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} is of another run: {error}") from error
-        extra: dict[str, Any] = tree["extra"]
+        parts = self._parts()
+        with checkpoint.opened(path) as saved:
+            if not isinstance(saved.extra, dict) or not saved.extra.keys() >= {"run", "extra"}:
+                raise CheckpointError(f"{path} is not of a run: pass a file that Run.save wrote")
+            if strict:
+                for name in saved.parts:
+                    if parts.get(name) is None:
+                        kind = saved.parts[name]["class"]
+                        raise CheckpointError(
+                            f"{path} is of another run: its {name} is a {kind}, this run has none"
+                        )
+            try:
+                own = saved.extra["run"]
+                position = [own["position"][key] for key in ("epoch", "batch", "step")]
+                pass_start, now = own["rng"]["pass_start"], own["rng"]["now"]
+                rng.check(now, self.loader)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{path} is of another run: {error}") from error
+            saved.load(**parts, strict=strict, hyper=hyper)
+            extra: dict[str, Any] = saved.extra["extra"]
+        self.epoch, self.batch, self.step = position
+        self._pass_start, self._loader_state = pass_start, own["loader"]
+        rng.set_state(now, self.loader)
         return extra
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything by name: what :meth:`save` writes."""
-        scheduler = None if self.scheduler is None else self.scheduler.state_dict()
-        return {
-            "classes": self._classes(),
-            "model": dict(self.model.state_dict()),
-            "optimizer": self._named_optimizer_state(),
-            "scheduler": scheduler,
-            "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
-            "rng": {"pass_start": self._pass_start, "now": rng.get_state(self.loader)},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take everything from a :meth:`state_dict` of a run with the same parts.
-
-        Raises:
-            ValueError: A part is another; the message names it. Nothing changes.
-        """
-        for saved, own in zip(state["classes"], self._classes(), strict=True):
-            if saved != own:
-                raise ValueError(f"it was trained with {saved}, this run has {own}")
-        theirs, ours = (
-            {name: _kind(value) for name, value in m.items()}
-            for m in (state["model"], self.model.state_dict())
-        )
-        differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        if differing:
-            each = (
-                f"{n} is {theirs.get(n, 'absent')} there, {ours.get(n, 'absent')} here" for n in differing[:3]
-            )
-            raise ValueError(f"the model differs: {'; '.join(each)}")
-        optimizer = self._numbered_optimizer_state(state["optimizer"])
-        position = [state["position"][key] for key in ("epoch", "batch", "step")]
-        pass_start, now = state["rng"]["pass_start"], state["rng"]["now"]
-        rng.check(now, self.loader)
-        self.optimizer.load_state_dict(optimizer)
-        self.model.load_state_dict(state["model"])
-        if self.scheduler is not None:
-            # A scheduler of ours sets lr when it is loaded, inside a SequentialLR even out of its turn.
-            groups = [
-                {k: deepcopy(v) for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups
-            ]
-            self.scheduler.load_state_dict(state["scheduler"])
-            for group, loaded in zip(self.optimizer.param_groups, groups, strict=True):
-                group.update(loaded)
-        self.epoch, self.batch, self.step = position
-        self._pass_start = pass_start
-        rng.set_state(now, self.loader)
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in checkpoint.PARTS}
 
     @contextmanager
     def borrow(self) -> Iterator[Run]:
@@ -184,7 +186,7 @@ class Run:
             (scheduler, {k: list(v) if isinstance(v, list) else v for k, v in vars(scheduler).items()})
             for scheduler in _nested(self.scheduler)
         ]
-        snapshot = Snapshot(self.model, self.optimizer, self.loader)
+        snapshot = Snapshot(self.model, self.optimizer, self.loader, scaler=self.scaler)
         try:
             yield self
         finally:
@@ -194,52 +196,11 @@ class Run:
                 vars(scheduler).clear()
                 vars(scheduler).update(attributes)
 
-    def _classes(self) -> list[str]:
-        scheduler = "no scheduler" if self.scheduler is None else type(self.scheduler).__name__
-        return [type(self.optimizer).__name__, scheduler]
 
-    def _names(self) -> list[list[str]]:
-        """The model's names of the optimizer's parameters, group by group."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        groups = [group["params"] for group in self.optimizer.param_groups]
-        unknown = [tuple(p.shape) for params in groups for p in params if id(p) not in names]
-        if unknown:
-            raise ValueError(f"the optimizer has parameters of shapes {unknown} that are not the model's")
-        return [[names[id(p)] for p in params] for params in groups]
-
-    def _named_optimizer_state(self) -> dict[str, Any]:
-        groups, state = self._names(), self.optimizer.state_dict()
-        names = [name for group in groups for name in group]
-        return {
-            "state": {names[i]: entry for i, entry in state["state"].items()},
-            "param_groups": [  # param_names would bring their order along
-                {**{k: v for k, v in saved.items() if k != "param_names"}, "params": group}
-                for saved, group in zip(state["param_groups"], groups, strict=True)
-            ],
-        }
-
-    def _numbered_optimizer_state(self, named: dict[str, Any]) -> dict[str, Any]:
-        groups = self._names()
-        saved = [group["params"] for group in named["param_groups"]]
-        if [sorted(group) for group in groups] != [sorted(group) for group in saved]:
-            theirs, ours = ({n: i for i, names in enumerate(g) for n in names} for g in (saved, groups))
-            moved = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-            raise ValueError(
-                f"it has {len(saved)} parameter groups, this optimizer {len(groups)}; not in the same group: "
-                f"{', '.join(moved[:5])}"
-            )
-        index = {name: i for i, name in enumerate(name for group in groups for name in group)}
-        return {
-            "state": {index[name]: entry for name, entry in named["state"].items()},
-            "param_groups": [
-                {**saved, "params": [index[name] for name in group]}
-                for saved, group in zip(named["param_groups"], groups, strict=True)
-            ],
-        }
-
-
-def _kind(value: Any) -> str:
-    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else "plain data"
+def _seed_of(state: dict[str, Any], epoch: int) -> int:
+    """A seed that follows from where the generators are."""
+    states = [state["torch"], *(each for loader in state["loaders"] for each in loader)]
+    return zlib.crc32(repr(epoch).encode() + b"".join(each.numpy().tobytes() for each in states))
 
 
 def _nested(scheduler: Any) -> Iterator[Any]:

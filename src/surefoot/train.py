@@ -63,9 +63,15 @@ def train(run: Run, epochs: int) -> Iterator[Record]:
             run.model.train()
             run.optimizer.zero_grad()
             loss = run.loss(run.model, batch)
-            loss.backward()
+            (loss if run.scaler is None else run.scaler.scale(loss)).backward()
             lr = tuple(float(group["lr"]) for group in run.optimizer.param_groups)
-            run.optimizer.step()
+            if run.scaler is None:
+                run.optimizer.step()
+            else:
+                run.scaler.step(run.optimizer)
+                run.scaler.update()
+            if run.ema is not None:
+                run.ema.update_parameters(run.model)
             if run.scheduler is not None and not isinstance(run.scheduler, ReduceLROnPlateau):
                 run.scheduler.step()
             run.batch += 1

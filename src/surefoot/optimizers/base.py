@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from surefoot.kernels import choose
-from surefoot.names import labelled, taken
+from surefoot.names import labelled, regrouped
 from surefoot.optimizers.groups import Group, ParamGroups
 from surefoot.optimizers.plan import Plan
 from surefoot.optimizers.step import LastStep, check_settings, take
@@ -259,7 +259,7 @@ class Optimizer(ParamGroups):
         for key, entry in state_dict["state"].items():
             if key in params:
                 label, param, group = params[key]
-                state[param] = self._adopt_state(label, param, group, entry)
+                state[param] = self.adopt_state(label, param, group, entry)
             else:
                 state[key] = deepcopy(entry)
         self.__setstate__({"state": state, "param_groups": groups})
@@ -269,24 +269,21 @@ class Optimizer(ParamGroups):
     def _laid_as(self, saved: list[Group]) -> list[Group]:
         """Our groups as the saved ones lie: by name where all have one, and by place where they do not."""
         ours, theirs = ([len(group["params"]) for group in groups] for groups in (self.param_groups, saved))
-        names = [
-            name for group in saved for name in group.get("param_names") or [None] * len(group["params"])
-        ]
-        mine = {name: (param, group) for name, param, group in self.labelled()}
-        if {*names} == mine.keys() and len(names) == len(mine) == sum(ours) and all(theirs):
-            homes = [{id(mine[name][1]) for name in group["param_names"]} for group in saved]
-            if all(len(home) == 1 for home in homes):  # each is one of ours or a part of it
-                return [_part(mine[group["param_names"][0]][1], group["param_names"]) for group in saved]
+        named = [[*(group.get("param_names") or [None] * len(group["params"]))] for group in saved]
+        own = [list(group.get("param_names", ())) for group in self.param_groups]
+        if [*map(len, own)] == ours and (laid := regrouped(self.param_groups, own, named)) is not None:
+            return laid
+        names, mine = list(chain(*named)), {name for name, _, _ in self.labelled()}
         if ours != theirs:
             raise ValueError(
                 f"the saved groups hold {theirs} parameters, this optimizer's hold {ours}: "
-                f"build it with the same groups in the same order{_lacking({*names} - {None}, mine.keys())}"
+                f"build it with the same groups in the same order{_lacking({*names} - {None}, mine)}"
             )
         for (name, _, _), other in zip(self.labelled(), names, strict=True):
             if name != other and other in mine:
                 raise ValueError(
                     f"in the place of parameter {name} the saved groups have {other}, which is elsewhere here: build the "
-                    f"optimizer with the same groups{_lacking({*names}, mine.keys())}"
+                    f"optimizer with the same groups{_lacking({*names}, mine)}"
                 )
         return self.param_groups
 
@@ -295,8 +292,8 @@ class Optimizer(ParamGroups):
         ours = {name: group[name] for name in ("params", "param_names", *EXECUTION) if name in group}
         return {**group, **deepcopy({key: value for key, value in saved.items() if key not in ours}), **ours}
 
-    def _adopt_state(self, label: str, param: Tensor, group: Group, entry: Group) -> Group:
-        """A copy of one parameter's saved state, each tensor where its parameter is."""
+    def check_state(self, label: str, group: Group, entry: Group) -> None:
+        """Raises ValueError if one parameter's saved state is another optimizer's."""
         ours = {*self.counters, *self.rule.buffers}
         # A feature may have been switched on after the last step: without strangers its buffer may be missing.
         plain = defaultdict(int) if entry.keys() <= ours else group
@@ -306,6 +303,14 @@ class Optimizer(ParamGroups):
                 f"the saved state of parameter {label} has {sorted(entry)}, but {type(self).__name__} keeps "
                 f"{[*self.counters, *self.rule.buffers]}: it was saved by another optimizer"
             )
+
+    def adopt_state(self, label: str, param: Tensor, group: Group, entry: Group, lent: bool = True) -> Group:
+        """One parameter's saved state, each tensor where its parameter is; a copy, if it is only lent.
+
+        Raises:
+            ValueError: It is another optimizer's, or of another shape.
+        """
+        self.check_state(label, group, entry)
         adopted: Group = {}
         for key, value in entry.items():
             if key in self.counters:
@@ -317,7 +322,9 @@ class Optimizer(ParamGroups):
                         f"has {tuple(param.shape)}: the model or the order of its parameters changed"
                     )
                 value = value.detach().to_dense() if value.is_sparse else value.detach()
-                adopted[key] = torch.empty_like(param, dtype=value.dtype, requires_grad=False).copy_(value)
+                if lent or value.device != param.device or value.stride() != param.stride():
+                    value = torch.empty_like(param, dtype=value.dtype, requires_grad=False).copy_(value)
+                adopted[key] = value
             elif isinstance(value, Tensor):
                 adopted[key] = value.detach().to(param.device, copy=True)
             else:
@@ -379,12 +386,6 @@ def keep(state: Group, name: str, value: Any) -> None:
 
 def _tensors(number: int) -> str:
     return f"{number} tensor{'' if number == 1 else 's'}"
-
-
-def _part(group: Group, names: list[str]) -> Group:
-    """A group with those of its parameters that have these names, in their order."""
-    places = {name: i for i, name in enumerate(group["param_names"])}
-    return {**group, **taken(group, [places[name] for name in names])}
 
 
 def _lacking(theirs: Iterable[str], ours: Iterable[str]) -> str:

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from torch import nn
 from trainings import bits
 
-from surefoot import checkpoint
-from surefoot.checkpoint import CheckpointError
+from surefoot import archive
+from surefoot.archive import CheckpointError
 
 DTYPES = [
     torch.bool,
@@ -54,8 +54,8 @@ def path(tmp_path: Path) -> Path:
 
 def again(path: Path, tree: Any) -> Any:
     """The tree, saved and loaded."""
-    checkpoint.save(path, tree)
-    return checkpoint.load(path)
+    archive.save(path, tree)
+    return archive.load(path)
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
@@ -112,7 +112,7 @@ def test_tensors_that_share_memory_come_back_whole(path: Path) -> None:
 def test_what_was_loaded_can_be_written_to(path: Path) -> None:
     loaded = again(path, {"a": torch.zeros(3)})
     loaded["a"].add_(1)
-    assert torch.equal(checkpoint.load(path)["a"], torch.zeros(3))
+    assert torch.equal(archive.load(path)["a"], torch.zeros(3))
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -159,14 +159,14 @@ def test_any_string_is_a_key(key: str, path: Path) -> None:
 )
 def test_two_tensors_that_would_have_one_name_are_an_error(tree: Any, path: Path) -> None:
     with pytest.raises(TypeError, match=r"two tensors are at a.*rename the key"):
-        checkpoint.save(path, tree)
+        archive.save(path, tree)
 
 
 def test_the_one_name_that_the_format_keeps_for_itself_is_an_error(path: Path) -> None:
-    checkpoint.save(path, {"a": 1})
+    archive.save(path, {"a": 1})
     with pytest.raises(TypeError, match=r"__metadata__.*rename"):
-        checkpoint.save(path, {"__metadata__": torch.ones(2)})
-    assert checkpoint.load(path) == {"a": 1}
+        archive.save(path, {"__metadata__": torch.ones(2)})
+    assert archive.load(path) == {"a": 1}
 
 
 NOT_DATA = {
@@ -187,10 +187,10 @@ NOT_DATA = {
 
 @pytest.mark.parametrize("name", NOT_DATA)
 def test_what_is_not_data_is_an_error_that_says_where(name: str, path: Path) -> None:
-    checkpoint.save(path, {"older": True})
+    archive.save(path, {"older": True})
     with pytest.raises(TypeError, match=rf"^extra/rows/1/what is a .*{name}.*takes dense tensors"):
-        checkpoint.save(path, {"extra": {"rows": [0, {"what": NOT_DATA[name]}]}})
-    assert checkpoint.load(path) == {"older": True}
+        archive.save(path, {"extra": {"rows": [0, {"what": NOT_DATA[name]}]}})
+    assert archive.load(path) == {"older": True}
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -205,9 +205,9 @@ def test_integers_are_keys_and_stay_integers(tree: Any, path: Path) -> None:
 @pytest.mark.parametrize("key", [True, None, (1, 2), 0.5, b"a"])
 def test_a_key_that_is_something_else_is_an_error_that_says_where(key: Any, path: Path) -> None:
     with pytest.raises(TypeError, match=r"^a/b has keys .*takes strings and integers"):
-        checkpoint.save(path, {"a": {"b": {"c": 1, key: 2}}})
+        archive.save(path, {"a": {"b": {"c": 1, key: 2}}})
     with pytest.raises(TypeError, match=r"^the tree has keys"):
-        checkpoint.save(path, {key: 2})
+        archive.save(path, {key: 2})
     assert not path.exists()
 
 
@@ -215,10 +215,10 @@ def test_a_key_that_is_something_else_is_an_error_that_says_where(key: Any, path
 
 
 def test_saving_takes_any_kind_of_path_and_replaces(path: Path) -> None:
-    checkpoint.save(str(path), {"a": 1})
-    assert checkpoint.load(str(path)) == {"a": 1}
-    checkpoint.save(path, {"b": torch.ones(3)})
-    assert list(checkpoint.load(path)) == ["b"]
+    archive.save(str(path), {"a": 1})
+    assert archive.load(str(path)) == {"a": 1}
+    archive.save(path, {"b": torch.ones(3)})
+    assert list(archive.load(path)) == ["b"]
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -227,7 +227,7 @@ def test_saving_leaves_what_is_saved_alone(path: Path) -> None:
     weight.grad = torch.ones(4, 3)
     tree = {"weight": weight, "list": [1, (2, None)]}
     before, stride = bits(tree), weight.stride()
-    checkpoint.save(path, tree)
+    archive.save(path, tree)
     assert bits(tree) == before
     assert weight.stride() == stride
     assert tree["weight"] is weight
@@ -237,7 +237,7 @@ def test_saving_leaves_what_is_saved_alone(path: Path) -> None:
 def test_the_file_has_the_mode_of_any_other(mask: int, mode: int, path: Path) -> None:
     previous = os.umask(mask)
     try:
-        checkpoint.save(path, {"a": torch.ones(1)})
+        archive.save(path, {"a": torch.ones(1)})
     finally:
         os.umask(previous)
     assert path.stat().st_mode & 0o777 == mode
@@ -276,13 +276,13 @@ FAILURES: dict[str, tuple[Any, str, Callable[..., None], type[BaseException]]] =
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_save_that_fails_loses_nothing(failure: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = {"weight": torch.randn(3), "step": 1}
-    checkpoint.save(path, older)
+    archive.save(path, older)
     where, name, what, error = FAILURES[failure]
     with monkeypatch.context() as patch:
         patch.setattr(where, name, what)
         with pytest.raises(error):
-            checkpoint.save(path, {"weight": torch.randn(3), "step": 2})
-    assert bits(checkpoint.load(path)) == bits(older)
+            archive.save(path, {"weight": torch.randn(3), "step": 2})
+    assert bits(archive.load(path)) == bits(older)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -291,14 +291,14 @@ def test_there_is_a_whole_file_at_every_moment(path: Path, monkeypatch: pytest.M
     replace = os.replace
 
     def look(source: Path, target: Path) -> None:
-        seen.append((checkpoint.load(target)["step"], checkpoint.load(source)["step"]))
+        seen.append((archive.load(target)["step"], archive.load(source)["step"]))
         replace(source, target)
 
-    checkpoint.save(path, {"step": 1})
+    archive.save(path, {"step": 1})
     monkeypatch.setattr(os, "replace", look)
-    checkpoint.save(path, {"step": 2})
+    archive.save(path, {"step": 2})
     assert seen == [(1, 2)]
-    assert checkpoint.load(path) == {"step": 2}
+    assert archive.load(path) == {"step": 2}
 
 
 def test_two_threads_that_save_to_one_place_each_save_a_whole_file(path: Path) -> None:
@@ -307,8 +307,8 @@ def test_two_threads_that_save_to_one_place_each_save_a_whole_file(path: Path) -
     def save(number: int) -> None:
         try:
             for _ in range(25):
-                checkpoint.save(path, {"number": number, "weight": torch.full((2000,), float(number))})
-                tree = checkpoint.load(path)
+                archive.save(path, {"number": number, "weight": torch.full((2000,), float(number))})
+                tree = archive.load(path)
                 assert bool((tree["weight"] == tree["number"]).all())
         except BaseException as error:
             failures.append(error)
@@ -325,7 +325,7 @@ def test_two_threads_that_save_to_one_place_each_save_a_whole_file(path: Path) -
 def test_a_full_disk_is_an_error_that_names_the_path(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safetensors.torch, "save_file", _full)
     with pytest.raises(OSError, match=rf"cannot write {path}: .*No space left"):
-        checkpoint.save(path, {"a": torch.ones(1)})
+        archive.save(path, {"a": torch.ones(1)})
 
 
 def test_a_target_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -337,14 +337,14 @@ def test_a_target_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Pat
         (tmp_path / "folder", IsADirectoryError),
     ):
         with pytest.raises(error, match=target.parent.name):
-            checkpoint.save(target, {"a": torch.ones(1)})
+            archive.save(target, {"a": torch.ones(1)})
     assert (tmp_path / "file").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
 
 
 def test_a_read_only_folder_is_an_error_that_names_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permission bits do not bind root, so ``open`` says it."""
-    checkpoint.save(path, {"step": 1})
+    archive.save(path, {"step": 1})
 
     def refuse(file: Any, *args: Any) -> None:
         raise PermissionError(13, "Permission denied", str(file))
@@ -352,8 +352,8 @@ def test_a_read_only_folder_is_an_error_that_names_it(path: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", refuse)
         with pytest.raises(PermissionError, match=path.name):
-            checkpoint.save(path, {"step": 2})
-    assert checkpoint.load(path) == {"step": 1}
+            archive.save(path, {"step": 2})
+    assert archive.load(path) == {"step": 1}
 
 
 # Loading what is not a checkpoint
@@ -386,7 +386,7 @@ NOT_CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
     "safetensors": lambda path: safetensors.torch.save_file({"a": torch.ones(2)}, path),
     "of another": lambda path: safetensors.torch.save_file({"a": torch.ones(2)}, path, {"format": "pt"}),
     "of later": lambda path: safetensors.torch.save_file({}, path, {"format": "surefoot-2", "tree": "{}"}),
-    "without tree": lambda path: safetensors.torch.save_file({}, path, {"format": checkpoint.FORMAT}),
+    "without tree": lambda path: safetensors.torch.save_file({}, path, {"format": archive.FORMAT}),
     "a name too long": lambda path: None,
 }
 
@@ -399,14 +399,14 @@ def test_what_is_not_a_checkpoint_is_an_error_that_names_it(
     path = tmp_path / ("x" * 300 if kind == "a name too long" else "file")
     NOT_CHECKPOINTS[kind](path)
     with pytest.raises(CheckpointError, match=str(path)):
-        checkpoint.load(path)
+        archive.load(path)
     assert not Path("exploded").exists()
 
 
 def test_a_checkpoint_of_a_later_version_says_so(path: Path) -> None:
     NOT_CHECKPOINTS["of later"](path)
     with pytest.raises(CheckpointError, match=r"'surefoot-2', this version reads 'surefoot-1'"):
-        checkpoint.load(path)
+        archive.load(path)
 
 
 SAMPLE = {
@@ -419,7 +419,7 @@ SAMPLE = {
 def good() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "good"
-        checkpoint.save(path, SAMPLE)
+        archive.save(path, SAMPLE)
         return path.read_bytes()
 
 
@@ -427,7 +427,7 @@ def refused(data: bytes, path: Path) -> None:
     """Assert that these bytes are a :class:`CheckpointError` that names the file."""
     path.write_bytes(data)
     try:
-        checkpoint.load(path)
+        archive.load(path)
     except CheckpointError as error:
         assert str(path) in str(error)  # noqa: PT017 - thousands of times, pytest.raises is slow
     else:
@@ -479,7 +479,7 @@ def test_an_edited_header_is_seen(old: bytes, new: bytes, good: bytes, path: Pat
 
 
 def test_swapped_tensors_are_seen(path: Path) -> None:
-    checkpoint.save(path, {"a": torch.zeros(4), "b": torch.ones(4)})
+    archive.save(path, {"a": torch.zeros(4), "b": torch.ones(4)})
     data = path.read_bytes()
     refused(data[:-32] + data[-16:] + data[-32:-16], path)
 
@@ -504,7 +504,7 @@ CRAFTED = [
 @pytest.mark.parametrize("tree", CRAFTED, ids=lambda tree: tree[:40])
 def test_a_header_made_up_by_hand_is_refused(tree: str, path: Path) -> None:
     """With checksums that agree: what is left is what the tree says."""
-    checkpoint.save(path, {"a": torch.ones(3)})
+    archive.save(path, {"a": torch.ones(3)})
     with safetensors.safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {"a": file.get_tensor("a")}
     metadata["tree"] = tree
