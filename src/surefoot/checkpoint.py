@@ -27,6 +27,18 @@ from surefoot.transfer import transfer
 
 __all__ = ["CheckpointError", "CheckpointManager", "Report", "Saved", "load", "opened", "save"]
 
+LIKE_PARAM = {
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "exp_inf",
+    "momentum_buffer",
+    "square_avg",
+    "grad_avg",
+}
+LIKE_PARAM |= {"sum", "acc_delta", "prev", "step_size", "ax"}
+"""State of torch's optimizers that has its parameter's shape; LBFGS and others keep what has not."""
+
 PARTS = ("model", "ema", "optimizer", "scheduler", "scaler")
 
 
@@ -425,9 +437,9 @@ def _plan_optimizer(
             continue
         param, group = owners[name]
         odd = [
-            f"{k} {tuple(v.shape)}"
-            for k, v in entry.items()
-            if _shape(v) not in (None, (), tuple(param.shape))
+            f"{key} {tuple(value.shape)}"
+            for key, value in entry.items()
+            if key in LIKE_PARAM and _shape(value) not in (None, tuple(param.shape))
         ]
         if odd:
             report.differs.append(f"optimizer/{name} has {', '.join(odd)} there, {tuple(param.shape)} here")

@@ -477,3 +477,65 @@ def test_the_table_covers_every_flag():
         flags = {k for k, v in case.ours(parameters()).defaults.items() if isinstance(v, bool)}
         used = set().union(*(c.kwargs for c in CASES if c.name == case.name))
         assert flags - used <= {"capturable", "differentiable", "decoupled_weight_decay"}
+
+
+# ---- state before, and elsewhere ----
+
+
+@every_case
+@pytest.mark.parametrize("executor", ["cpu", "eager"])
+def test_16_state_made_before_the_first_step_changes_nothing(case, executor):
+    early, late = (case.ours(parameters(), executor=executor) for _ in range(2))
+    early.init_state()
+    made = sum(len(entry) for entry in early.state.values())
+    saved = deepcopy(early.state_dict())
+    assert_same(walk(early, gradients(3)), walk(late, gradients(3)))
+    assert_same(tensors_of(early), tensors_of(late))
+    if case.kwargs.get("dampening", 0) == 0:
+        assert made == sum(len(entry) for entry in late.state.values())
+    resumed = case.ours(parameters(), executor=executor)
+    resumed.load_state_dict(saved)
+    assert_same(walk(resumed, gradients(3)), walk(case.ours(parameters(), executor=executor), gradients(3)))
+
+
+def test_state_that_is_there_stays_and_the_frozen_get_none():
+    params = parameters()
+    optimizer = surefoot.AdamW(params)
+    walk(optimizer, gradients(2))
+    optimizer.add([torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)])
+    optimizer.freeze(optimizer.param_groups[1]["params"][1])
+    before = tensors_of(optimizer)
+    optimizer.init_state()
+    (new, frozen), counts = optimizer.param_groups[1]["params"], [optimizer.state[p]["step"] for p in params]
+    assert counts == [2, 2, 2]
+    assert optimizer.state[new]["step"] == 0
+    assert frozen not in optimizer.state
+    assert_same({name: tensors_of(optimizer)[name] for name in before}, before)
+
+
+def test_state_goes_to_a_device_and_counts_stay():
+    param = torch.ones(2, requires_grad=True)
+    optimizer = surefoot.NAdam([param])
+    optimizer.init_state()
+    assert optimizer.to("meta") is optimizer
+    assert {name: value.device.type for name, value in optimizer.state[param].items()} == {
+        "step": "cpu",
+        "mu_product": "cpu",
+        "exp_avg": "meta",
+        "exp_avg_sq": "meta",
+    }
+
+
+@every_class
+def test_2_hyperparameters_may_stay_mine(case):
+    source = _trained(case.ours)
+    target = case.ours(copies(params_of(source)), lr=0.5, maximize=True)
+    groups = deepcopy(target.param_groups)
+    target.load_state_dict(source.state_dict(), hyper="mine")
+    assert_same(
+        [p.tolist() for p in groups[0].pop("params")], [p.tolist() for p in target.param_groups[0]["params"]]
+    )
+    assert {k: v for k, v in target.param_groups[0].items() if k != "params"} == groups[0]
+    assert_same(tensors_of(target), tensors_of(source))
+    with pytest.raises(ValueError, match="hyper='theirs' must be 'saved' or 'mine'"):
+        target.load_state_dict(source.state_dict(), hyper="theirs")

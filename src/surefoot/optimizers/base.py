@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
-from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, overload
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypedDict, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from surefoot.kernels import choose
-from surefoot.names import labelled, regrouped
+from surefoot.names import frozen_in, labelled, regrouped
 from surefoot.optimizers.groups import Group, ParamGroups
 from surefoot.optimizers.plan import Plan
 from surefoot.optimizers.step import LastStep, check_settings, take
@@ -226,21 +226,24 @@ class Optimizer(ParamGroups):
 
         return step
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], hyper: Literal["saved", "mine"] = "saved") -> None:
         """Load a ``state_dict`` of this class, or of torch's class of the same name.
 
         Parameters are matched by name where both sides have names, and by place otherwise. Saved groups may be parts
         of those here, as after :meth:`set`: these are split alike. Tensors are copied in their own dtype, moved to
-        their parameter's device. Hyperparameters are the saved ones; ``foreach``, ``fused``, ``capturable`` and
-        ``differentiable`` stay as they are here. Nothing changes if anything is wrong.
+        their parameter's device. ``foreach``, ``fused``, ``capturable`` and ``differentiable`` stay as they are here.
+        Nothing changes if anything is wrong.
 
         Args:
             state_dict: What :meth:`state_dict` returned. It is not written to.
+            hyper: Whose hyperparameters to go on with: those that were ``"saved"``, or ``"mine"``, groups included.
 
         Raises:
             ValueError: Groups or shapes differ, or the state is another optimizer's; the message
                 names the parameter.
         """
+        if hyper not in ("saved", "mine"):
+            raise ValueError(f"hyper={hyper!r} must be 'saved' or 'mine'")
         if not isinstance(state_dict, dict):
             raise TypeError(
                 f"state_dict is a {type(state_dict).__name__}: pass what optimizer.state_dict() returned"
@@ -252,9 +255,10 @@ class Optimizer(ParamGroups):
             raise ValueError(f"it has keys {sorted(state_dict)}: pass what optimizer.state_dict() returned")
         saved_groups = state_dict["param_groups"]
         laid = self._laid_as(saved_groups)
-        groups = [self._adopt_group(*pair) for pair in zip(laid, saved_groups, strict=True)]
+        adopted = [self._adopt_group(*pair) for pair in zip(laid, saved_groups, strict=True)]
         saved_ids = chain.from_iterable(group["params"] for group in saved_groups)
-        params = dict(zip(saved_ids, labelled(groups), strict=True))
+        params = dict(zip(saved_ids, labelled(adopted), strict=True))
+        groups = adopted if hyper == "saved" else [dict(group) for group in self.param_groups]
         state: defaultdict[Any, Any] = defaultdict(dict)
         for key, entry in state_dict["state"].items():
             if key in params:
@@ -291,6 +295,50 @@ class Optimizer(ParamGroups):
         """A copy of the saved group with our parameters and names, our execution, and what it does not know."""
         ours = {name: group[name] for name in ("params", "param_names", *EXECUTION) if name in group}
         return {**group, **deepcopy({key: value for key, value in saved.items() if key not in ours}), **ours}
+
+    def init_state(self) -> None:
+        """Make the state of every parameter now, at count 0, as the first step would: memory is taken before training.
+
+        What there is already stays. Parameters that are frozen or need no gradient get none.
+
+        Example:
+            >>> import torch, surefoot
+            >>> weight = torch.ones(2, requires_grad=True)
+            >>> optimizer = surefoot.Adam([weight])
+            >>> optimizer.init_state()
+            >>> optimizer.state[weight]
+            {'step': tensor(0.), 'exp_avg': tensor([0., 0.]), 'exp_avg_sq': tensor([0., 0.])}
+        """
+        for group in self.param_groups:
+            for param, frozen in zip(group["params"], frozen_in(group), strict=True):
+                if param.requires_grad and not frozen:
+                    entry = self.state[param]
+                    for name in self.names_of_state(group):
+                        if entry.get(name) is None:
+                            entry[name] = self.new_state(name, param, group)
+
+    def names_of_state(self, group: Group) -> tuple[str, ...]:
+        """What of its state can be made before the first gradient is there."""
+        return (*self.counters, *self.buffers(group))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the state to a device, after the model went there; counters stay on the host unless ``capturable``.
+
+        Returns:
+            The optimizer.
+
+        Example:
+            >>> import torch, surefoot
+            >>> model = torch.nn.Linear(2, 1)
+            >>> optimizer = surefoot.Adam(model.parameters())
+            >>> device = "cuda" if torch.cuda.is_available() else "cpu"
+            >>> model, optimizer = model.to(device), optimizer.to(device)
+        """
+        for _, param, group in self.labelled():
+            for name, value in self.state.get(param, {}).items():
+                if isinstance(value, Tensor) and (name not in self.counters or group.get("capturable")):
+                    self.state[param][name] = value.to(device)
+        return self
 
     def check_state(self, label: str, group: Group, entry: Group) -> None:
         """Raises ValueError if one parameter's saved state is another optimizer's."""

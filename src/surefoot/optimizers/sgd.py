@@ -107,6 +107,10 @@ class SGD(Optimizer):
     def buffers(self, group: Group) -> tuple[str, ...]:
         return self.rule.buffers if group["momentum"] != 0 else ()
 
+    def names_of_state(self, group: Group) -> tuple[str, ...]:
+        # With dampening the buffer starts from the first gradient, which zeros would not tell.
+        return super().names_of_state(group) if group["dampening"] == 0 else ()
+
     def scalars(self, hyper: Group, state: dict[str, Any]) -> dict[str, Any]:
         first = state["first"]  # the buffer starts as the first gradient
         return {
