@@ -49,7 +49,7 @@ def test_none_is_an_error_or_an_empty_set(which):
 
 def test_answers_go_with_the_parameters_that_are_taken():
     params = [torch.ones(1) for _ in range(4)]
-    group = {"params": params, "param_names": ["a", "b", "c"], "frozen": (False, True, False)}
+    group = {"params": params, "param_names": ["a", "b", "c"], "frozen": (False, True, False, False)}
     assert frozen_in(group) == [False, True, False, False]
     assert [name for name, _, _ in labelled([group])] == ["a", "b", "c", "3 of group 0"]
     assert taken(group, [1, 3]) == {

@@ -78,6 +78,26 @@ class GPT(nn.Module):
         self.lm_head.weight = self.transformer["wte"].weight
 
 
+class Stage(nn.Module):
+    def __init__(self, blocks):
+        super().__init__()
+        self.blocks, self.downsample = nn.ModuleList([Attention() for _ in range(blocks)]), nn.Linear(4, 4)
+
+
+class Swin(nn.Module):
+    """With its blocks in stages, and one of them wrapped."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, 4, 2)
+        self.layers = nn.ModuleList([Stage(2), Stage(3)])
+        self.layers[1].blocks[1] = nn.Sequential(self.layers[1].blocks[1])
+        self.head = nn.Linear(4, 2)
+
+    def no_weight_decay_keywords(self):
+        return {"downsample"}
+
+
 class BERT(nn.Module):
     def __init__(self):
         super().__init__()
@@ -103,8 +123,13 @@ def cnn():
     )
 
 
-MODELS = [ResNet, ViT, GPT, BERT, cnn]
+MODELS = [ResNet, ViT, GPT, BERT, cnn, Swin]
 every_model = pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+
+
+def frozen_body(model):
+    model.blocks.requires_grad_(False)
+    return model
 
 
 def hyper_of(groups, key):
@@ -135,6 +160,15 @@ def hyper_of(groups, key):
             | {"bert.encoder.layer.0.attn.weight": 1, "bert.pooler.weight": 3, "classifier.bias": 3},
         ),
         (cnn, {"0.weight": 0, "1.weight": 0, "1.bias": 0, "3.weight": 1, "6.weight": 2}),
+        (
+            Swin,
+            {"patch_embed.bias": 0, "layers.0.blocks.0.attn.weight": 1, "layers.0.blocks.1.mlp.2.bias": 2}
+            | {"layers.0.downsample.weight": 2, "layers.1.blocks.1.0.attn.weight": 4, "head.weight": 6},
+        ),
+        (
+            lambda: nn.Sequential(ViT(), nn.Linear(10, 2)),
+            {"0.patch_embed.weight": 0, "0.blocks.0.attn.weight": 1, "0.head.weight": 3, "1.weight": 4},
+        ),
         (lambda: nn.Linear(4, 2), {"weight": 0, "bias": 0}),
         (
             lambda: nn.MultiheadAttention(4, 2),
@@ -164,6 +198,7 @@ NO_DECAY = {
     GPT: r".*gain|.*\.bias",
     BERT: r".*(norm\d?|LayerNorm)\..*|.*\.bias",
     cnn: r"1\..*|\d\.bias",
+    Swin: r".*norm\d?\..*|.*\.bias|.*downsample.*",
 }
 
 
@@ -249,6 +284,45 @@ def test_parameters_that_need_no_gradient_are_left_out():
     model.patch_embed.requires_grad_(False)
     names = hyper_of(param_groups(model, lr=1.0), "lr")
     assert not any(name.startswith("patch_embed") for name in names)
+
+
+def test_layers_of_some_may_be_said():
+    groups = param_groups(ViT(), layer_decay(0.5, depth={"cls_token": -1, "norm.*": 1}), lr=1.0)
+    lr = hyper_of(groups, "lr")
+    assert (lr["cls_token"], lr["pos_embed"], lr["norm.bias"], lr["head.bias"]) == (1.0, 0.5**4, 0.5**3, 1.0)
+    with pytest.raises(ValueError, match=r"depth has 'neck\.\*', which means no parameter"):
+        param_groups(ViT(), layer_decay(0.5, depth={"neck.*": 1}), lr=1.0)
+
+
+def test_scales_and_shifts_of_more_dimensions_have_no_decay():
+    model = nn.ModuleDict(
+        {
+            "attention": nn.MultiheadAttention(4, 2, add_bias_kv=True),
+            "normed": nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)),
+            "narrow": nn.Linear(1, 3),
+            "grouped": nn.Conv2d(1, 4, 1),
+        }
+    )
+    decay = hyper_of(param_groups(model, no_decay(), weight_decay=0.1), "weight_decay")
+    assert {name for name, value in decay.items() if value} == {
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "normed.parametrizations.weight.original1",
+        "narrow.weight",
+        "grouped.weight",
+    }
+
+
+def test_a_rule_can_be_used_again_whatever_it_was_made_of():
+    model = ViT()
+    rule = match(model.head.parameters(), lr=2.0)
+    for _ in range(2):
+        assert hyper_of(param_groups(model, rule, lr=1.0), "lr")["head.bias"] == 2.0
+
+
+def test_equal_tensors_are_one_group():
+    groups = param_groups(ViT(), layer_decay(0.5), lr=torch.tensor(1.0))
+    assert [group["lr"].item() for group in groups] == [0.0625, 0.125, 0.25, 0.5, 1.0]
 
 
 def test_depths_of_ones_own():

@@ -9,7 +9,18 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-__all__ = ["Which", "frozen_in", "labelled", "matching", "meant", "one_answer", "regrouped", "taken"]
+__all__ = [
+    "Which",
+    "brief",
+    "frozen_in",
+    "labelled",
+    "matching",
+    "meant",
+    "one_answer",
+    "regrouped",
+    "settled",
+    "taken",
+]
 
 Group: TypeAlias = dict[str, Any]
 Which: TypeAlias = (
@@ -33,11 +44,23 @@ def labelled(groups: Sequence[Group]) -> Iterator[tuple[str, Tensor, Group]]:
 
 
 def frozen_in(group: Group) -> list[bool]:
-    """Whether each parameter of a group is frozen: its entry ``"frozen"`` is one answer for all, or one for each."""
-    frozen = group.get("frozen", False)
-    if not isinstance(frozen, tuple | list):
-        return [bool(frozen)] * len(group["params"])
-    return [i < len(frozen) and bool(frozen[i]) for i in range(len(group["params"]))]
+    """Whether each parameter of a group is frozen: its entry ``"frozen"`` is one answer for all, or one for each.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: There are not as many answers as parameters, as after a parameter was taken out by hand.
+    """
+    frozen, count = group.get("frozen", False), len(group["params"])
+    if frozen is None or isinstance(frozen, bool):
+        return [bool(frozen)] * count
+    if not isinstance(frozen, tuple | list) or not all(isinstance(one, bool) for one in frozen):
+        raise TypeError(f"frozen={frozen!r} of a group: pass True, False, or one of these for each parameter")
+    if len(frozen) != count:
+        raise ValueError(
+            f"frozen has {len(frozen)} answers for the {count} parameters of a group: take parameters out with "
+            "optimizer.remove(...) and put them in with optimizer.add(...), or set group['frozen'] anew"
+        )
+    return list(frozen)
 
 
 def one_answer(flags: list[bool]) -> bool | tuple[bool, ...]:
@@ -78,6 +101,12 @@ def regrouped(groups: Sequence[Group], names: list[list[str]], others: list[list
     ]
 
 
+def settled(which: Any) -> Any:
+    """What can be read more than once."""
+    once = isinstance(which, Iterator)
+    return list(which) if once else which
+
+
 def meant(which: Which, named: Collection[tuple[str, Tensor]], model: nn.Module | None = None) -> set[int]:
     """Which parameters are meant, by identity; at least one.
 
@@ -98,10 +127,16 @@ def meant(which: Which, named: Collection[tuple[str, Tensor]], model: nn.Module 
             return {param for one in which for param in meant(one, named, model)}
     found = matching(which, named, model)
     if not found:
-        asked = f"a tensor of shape {tuple(which.shape)}" if isinstance(which, Tensor) else repr(which)
+        asked = f"a tensor of shape {tuple(which.shape)}" if isinstance(which, Tensor) else brief(which)
         shown = ", ".join(name for name, _ in list(named)[:5])
         raise ValueError(f"{asked} means no parameter: their names begin with {shown}")
     return found
+
+
+def brief(thing: Any) -> str:
+    """What to call it in a message."""
+    said = " ".join(repr(thing).split())
+    return said if len(said) <= 80 else f"{said[:77]}..."
 
 
 def matching(which: Which, named: Collection[tuple[str, Tensor]], model: nn.Module | None = None) -> set[int]:
@@ -129,5 +164,5 @@ def matching(which: Which, named: Collection[tuple[str, Tensor]], model: nn.Modu
             for param in matching(one[1] if isinstance(one, tuple) else one, named, model)
         }
     raise TypeError(
-        f"{which!r} is a {type(which).__name__}: pass a pattern of names, a module, parameters, or a function"
+        f"{brief(which)} is a {type(which).__name__}: pass a pattern of names, a module, parameters, or a function"
     )

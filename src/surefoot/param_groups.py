@@ -7,14 +7,15 @@ optimizer = AdamW(groups)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from surefoot import checks
-from surefoot.names import Which, frozen_in, labelled, meant
+from surefoot.names import Which, brief, frozen_in, labelled, matching, meant, settled
 
 __all__ = [
     "Coverage",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+MATRICES = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase)
 
 
 class Named(NamedTuple):
@@ -117,9 +120,10 @@ def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[s
         lr=0.01 weight_decay=0 | ['2.bias']
         >>> optimizer = AdamW(groups)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}: pass a torch module")
+    _require(model)
     makers: tuple[Any, ...] = (match, scale, frozen, no_decay, layer_decay)
+    if reserved := {"params", "param_names", "name"} & defaults.keys():
+        raise ValueError(f"{min(reserved)!r} is no hyperparameter: groups get theirs from the model")
     for rule in rules:
         if rule in makers:
             raise TypeError(
@@ -130,23 +134,29 @@ def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[s
     named = [some for some in _named(model) if some.param.requires_grad]
     if not named:
         raise ValueError("the model has no parameter with requires_grad=True: there is nothing to optimize")
-    said = [rule(model, named) for rule in rules]
+    said = [_said(rule, model, named) for rule in rules]
+    heard = [not any(map(bool, one.values())) for one in said]  # no_decay may find nothing to say
     groups: dict[Any, dict[str, Any]] = {}
     unmeant = []
     for name, param, _ in named:
-        wanted = [rule[name] for rule in said if name in rule]
+        wanted = {i: one[name] for i, one in enumerate(said) if name in one}
         if not wanted and not defaults:
             unmeant.append(name)
             continue
-        hyper = _settle(name, wanted, defaults)
-        label = " ".join(f"{key}={_shown(value)}" for key, value in hyper.items())
+        hyper = _settle(name, wanted, defaults, heard)
+        shown = [f"{key}={_shown(value)}" for key, value in hyper.items() if key != "frozen"]
         key = frozenset((key, _hashable(value)) for key, value in hyper.items())
-        group = groups.setdefault(key, {"params": [], "name": label, **hyper})
+        group = groups.setdefault(key, {"params": [], "name": " ".join(shown) or "all", **hyper})
         group["params"].append((name, param))
     if unmeant:
         more = f" and {len(unmeant) - 5} more" if len(unmeant) > 5 else ""
         raise ValueError(
             f"no rule means {', '.join(unmeant[:5])}{more}: add match('*', ...) at the end, or pass a default such as lr=1e-3"
+        )
+    if False in heard:
+        i = heard.index(False)
+        raise ValueError(
+            f"rule {i + 1} of {len(rules)} decides nothing: rules before it have said all that it says; put it before them"
         )
     return list(groups.values())
 
@@ -167,6 +177,7 @@ def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> Coverage:
         >>> check(model, optimizer)
         Coverage(missing=['1.weight', '1.bias'], extra=['1.weight', '1.bias'], duplicated=[])
     """
+    _require(model, optimizer)
     names = {id(param): name for name, param in model.named_parameters()}
     theirs = [(label, param) for label, param, _ in labelled(optimizer.param_groups)]
     counts = Counter(id(param) for _, param in theirs)
@@ -208,6 +219,7 @@ def describe(optimizer: torch.optim.Optimizer) -> Description:
         lr=0.001 weight_decay=0.1        2          99    77%  0.001           0.1  1 of 2  0.weight, 2.weight
         lr=0.001 weight_decay=0          4          29    23%  0.001             0          0.bias, 1.weight, 1.bias, ...
     """
+    _require(None, optimizer)
     sizes = [sum(param.numel() for param in group["params"]) for group in optimizer.param_groups]
     labels = list(labelled(optimizer.param_groups))
     rows = Description()
@@ -244,6 +256,10 @@ def match(which: Which, **hyper: Any) -> Rule:
         raise ValueError(
             f"match({which!r}) gives nothing: pass a hyperparameter, as in match({which!r}, lr=1e-3)"
         )
+
+    if reserved := {"params", "param_names", "name"} & hyper.keys():
+        raise ValueError(f"{min(reserved)!r} is no hyperparameter: groups get theirs from the model")
+    which = settled(which)
 
     def rule(model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
         return dict.fromkeys(_meant(which, model, named), hyper)
@@ -284,17 +300,18 @@ def frozen(which: Which) -> Rule:
         >>> from surefoot.param_groups import frozen, param_groups
         >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
         >>> optimizer = AdamW(param_groups(model, frozen("0.*"), lr=1e-3))
-        >>> [group["name"] for group in optimizer.param_groups]
-        ['lr=0.001 frozen=True', 'lr=0.001']
+        >>> [(group["name"], group.get("frozen", False)) for group in optimizer.param_groups]
+        [('lr=0.001', True), ('lr=0.001', False)]
     """
     return match(which, frozen=True)
 
 
 def no_decay(which: Which | None = None) -> Rule:
-    """Weight decay 0 for what should have none: biases, norms, and everything else of at most one dimension.
+    """Weight decay 0 for what should have none: biases, norms, and other scales and shifts.
 
-    It is told by what a parameter is, not by its name: the parameters of norm layers, those of at most one dimension, and
-    those that the model itself lists (a method ``no_weight_decay()``, as timm's models have).
+    It is told by what a parameter is, not by its name: the parameters of norm layers, those of at most one dimension, not
+    counting dimensions of size 1 unless it is the weight of a linear, convolution or embedding layer, and those that
+    modules list themselves (``no_weight_decay()`` and ``no_weight_decay_keywords()``, as timm's models have).
 
     Args:
         which: These too, as of :func:`match`; ``nn.Embedding`` for instance.
@@ -307,13 +324,14 @@ def no_decay(which: Which | None = None) -> Rule:
         >>> {name: group["weight_decay"] for group in groups for name, _ in group["params"]}
         {'0.weight': 0.1, '0.bias': 0.0, '1.weight': 0.0, '1.bias': 0.0}
     """
+    which = settled(which)
 
     def rule(model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
-        listed = {f"{prefix}{name}" for prefix, names in _listed(model) for name in names}
+        listed = _listed(model)
         names = [
             name
             for name, param, module in named
-            if param.ndim <= 1 or isinstance(module, NORMS) or name in listed
+            if _size(param, module) <= 1 or isinstance(module, NORMS) or id(param) in listed
         ]
         names += [] if which is None else _meant(which, model, named)
         # It has judged all of them: those that it leaves as they are are meant, too.
@@ -322,14 +340,15 @@ def no_decay(which: Which | None = None) -> Rule:
     return rule
 
 
-def layer_decay(rate: float, depth: Callable[[str], int] | None = None) -> Rule:
+def layer_decay(rate: float, depth: Callable[[str], int] | Mapping[str, int] | None = None) -> Rule:
     """Smaller learning rates for earlier layers: ``rate`` times as much for each layer further from the end.
 
     Clark et al., 2020 (https://arxiv.org/abs/2003.10555). :func:`layers` shows which layer each parameter is in.
 
     Args:
         rate: In (0, 1].
-        depth: The layer of a parameter by its name, from 0, in the place of :func:`layers`.
+        depth: The layer of a parameter by its name, from 0, in the place of :func:`layers`; or layers by patterns of
+            names for some, as in ``{"proj": -1}``, counted from the end if negative.
 
     Example:
         >>> from torch import nn
@@ -343,19 +362,47 @@ def layer_decay(rate: float, depth: Callable[[str], int] | None = None) -> Rule:
         raise ValueError(f"rate={rate!r} must be in (0, 1]: it multiplies lr once for each layer")
 
     def rule(model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
-        depths = layers(model) if depth is None else {name: depth(name) for name, *_ in named}
+        depths = _depths(model, depth)
         last = max(depths.values())
         return {name: {"lr": Scale(rate ** (last - depths[name]))} for name, *_ in named}
 
     return rule
 
 
+def _require(model: Any, optimizer: Any = None) -> None:
+    if model is not None and not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: pass a torch module")
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}: pass a torch optimizer")
+
+
+def _depths(model: nn.Module, depth: Callable[[str], int] | Mapping[str, int] | None) -> dict[str, int]:
+    if callable(depth):
+        return {
+            name: checks.whole(f"depth({name!r})", depth(name), 0) for name, _ in model.named_parameters()
+        }
+    found = layers(model)
+    last = max(found.values())
+    for pattern, layer in (depth or {}).items():
+        names = [name for name in found if fnmatchcase(name, pattern)]
+        if not names:
+            raise ValueError(
+                f"depth has {pattern!r}, which means no parameter: their names begin with {', '.join([*found][:5])}"
+            )
+        found |= dict.fromkeys(names, layer if layer >= 0 else last + 1 + layer)
+    return found
+
+
 def layers(model: nn.Module) -> dict[str, int]:
     """Which layer each parameter is in, from 0, by the order in which blocks were added to the model.
 
-    Blocks are the members of a ``ModuleList`` of one kind, and those of a ``Sequential`` that have matrices: the
-    blocks of a ResNet, a ViT or a GPT, the layers of an MLP. What comes before the first is layer 0, what comes after
-    the last is the last layer; embeddings are in layer 0. Where there are no blocks, each module with a matrix is one.
+    Blocks are the members of a ``ModuleList``, and those of a ``Sequential`` that have matrices: the blocks of a ResNet, a
+    ViT or a GPT, the layers of an MLP; where such a member is a list of blocks itself, as a stage of a Swin is, its
+    members. What comes before the first is layer 0, what comes after the last is the last layer; embeddings are in layer
+    0. Where there are no blocks, each module with a matrix is one.
+
+    The order is that in which modules were made: what is used in another one, parallel heads or towers, and a parameter of
+    the outermost module itself are not where they are used. Give :func:`layer_decay` their ``depth``.
 
     Example:
         >>> from torch import nn
@@ -365,6 +412,7 @@ def layers(model: nn.Module) -> dict[str, int]:
         >>> layers(model)
         {'embedding.weight': 0, 'blocks.0.weight': 1, 'blocks.0.bias': 1, 'blocks.1.weight': 2, 'blocks.1.bias': 2, 'head.weight': 3, 'head.bias': 3}
     """
+    _require(model)
     named, blocks = list(_named(model)), list(_blocks(model))
     single = not blocks
     if single:  # each module that has a matrix of its own
@@ -391,27 +439,59 @@ def layers(model: nn.Module) -> dict[str, int]:
 
 
 def _blocks(module: nn.Module, prefix: str = "") -> Iterator[str]:
-    """Names of the outermost blocks, in order."""
-    members = {
-        name: child for name, child in module.named_children() if any(True for _ in child.parameters())
-    }
-    matrices = {
-        name: child for name, child in members.items() if any(param.ndim > 1 for param in child.parameters())
-    }
-    if isinstance(module, nn.ModuleList) and len({type(member) for member in members.values()}) == 1:
-        yield from (f"{prefix}{name}" for name in members)
+    """Names of the blocks, in order."""
+    members = _members(module, 1)
+    matrices = _members(module, 2)
+    if isinstance(module, nn.ModuleList):
+        blocks = members
     elif isinstance(module, nn.Sequential) and (len(matrices) > 1 or (len(members) == 1 and prefix)):
-        yield from (f"{prefix}{name}" for name in matrices)  # a norm belongs to what comes before it
+        blocks = matrices  # a norm belongs to what comes before it
     else:
         for name, child in members.items():
             yield from _blocks(child, f"{prefix}{name}.")
+        return
+    for name, block in blocks.items():
+        if any(map(_lists_blocks, block.modules())):  # a stage
+            yield from _blocks(block, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
-def _listed(model: nn.Module) -> Iterator[tuple[str, Iterable[str]]]:
-    """Names that modules list as having no decay, each with where it is."""
-    for place, module in model.named_modules():
-        listed = getattr(module, "no_weight_decay", ())
-        yield f"{place}." if place else "", listed() if callable(listed) else listed
+def _members(module: nn.Module, dims: int) -> dict[str, nn.Module]:
+    """Children with parameters of so many dimensions."""
+    return {
+        name: child
+        for name, child in module.named_children()
+        if any(param.ndim >= dims for param in child.parameters())
+    }
+
+
+def _lists_blocks(module: nn.Module) -> bool:
+    """Whether it is a list of more than single layers, as the MLP inside a block is."""
+    inner = [child for child in _members(module, 2).values() if _members(child, 1)]
+    return isinstance(module, nn.ModuleList | nn.Sequential) and len(inner) > 1
+
+
+def _listed(model: nn.Module) -> set[int]:
+    """Parameters that modules list as having no decay, by their names or words in these, inside of them."""
+    found: set[int] = set()
+    for module in model.modules():
+        names, words = (
+            listed() if callable(listed := getattr(module, attribute, ())) else listed
+            for attribute in ("no_weight_decay", "no_weight_decay_keywords")
+        )
+        if names or words:
+            found |= {
+                id(param)
+                for name, param in module.named_parameters(remove_duplicate=False)
+                if name in names or any(word in name for word in words)
+            }
+    return found
+
+
+def _size(param: Tensor, module: nn.Module) -> int:
+    """How many dimensions a parameter has."""
+    return param.ndim if isinstance(module, MATRICES) else sum(size > 1 for size in param.shape)
 
 
 def _named(model: nn.Module) -> Iterator[Named]:
@@ -427,33 +507,54 @@ def _meant(which: Which, model: nn.Module, named: list[Named]) -> list[str]:
     every = [
         (name, param) for name, param in model.named_parameters(remove_duplicate=False) if id(param) in there
     ]
+    if not matching(which, every, model) and matching(which, list(model.named_parameters()), model):
+        raise ValueError(
+            f"{brief(which)} means parameters with requires_grad=False alone, which no group has: leave it out, or let them "
+            "require gradients and use frozen(...)"
+        )
     found = meant(which, every, model)
     return [name for name, param, _ in named if id(param) in found]
 
 
-def _settle(name: str, wanted: list[Mapping[str, Any]], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _said(rule: Rule, model: nn.Module, named: list[Named]) -> Mapping[str, Mapping[str, Any]]:
+    said = rule(model, named)
+    names = {name for name, *_ in named}
+    if not isinstance(said, Mapping) or (unknown := said.keys() - names):
+        wrong = (
+            f"says something of {min(unknown)!r}" if isinstance(said, Mapping) else f"returned {brief(said)}"
+        )
+        raise ValueError(
+            f"{brief(rule)} {wrong}: a rule returns hyperparameters by the names that it was given"
+        )
+    return said
+
+
+def _settle(
+    name: str, wanted: Mapping[int, Mapping[str, Any]], defaults: Mapping[str, Any], heard: list[bool]
+) -> dict[str, Any]:
     """What a parameter gets: the first value, times the first scale, in the order of the defaults."""
     hyper: dict[str, Any] = {}
-    keys = [*defaults, *(key for some in wanted for key in some)]
+    keys = [*defaults, *(key for some in wanted.values() for key in some)]
     for key in dict.fromkeys(keys):
-        said = [some[key] for some in wanted if key in some]
-        values = [value for value in said if not isinstance(value, Scale)]
-        values += [defaults[key]] if key in defaults else []
-        factors = [value.factor for value in said if isinstance(value, Scale)]
-        if not values:
+        said = [(i, some[key]) for i, some in wanted.items() if key in some]
+        values = [(i, value) for i, value in said if not isinstance(value, Scale)]
+        factors = [(i, value.factor) for i, value in said if isinstance(value, Scale)]
+        for i, _ in values[:1] + factors[:1]:
+            heard[i] = True
+        if not values and key not in defaults:
             raise ValueError(
                 f"{key} of {name} is scaled, but has no value: pass a default, as in param_groups(..., {key}=1e-3)"
             )
-        if factors and isinstance(values[0], tuple | list):
-            raise TypeError(
-                f"{key}={values[0]!r} of {name} is no number to scale: pass match(..., {key}=...)"
-            )
-        hyper[key] = values[0] * factors[0] if factors else values[0]
+        value = values[0][1] if values else defaults[key]
+        if factors and isinstance(value, tuple | list):
+            raise TypeError(f"{key}={value!r} of {name} is no number to scale: pass match(..., {key}=...)")
+        hyper[key] = value * factors[0][1] if factors else value
     return hyper
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    plain = value.tolist() if hasattr(value, "tolist") else value  # of tensors and arrays
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 def _shown(value: Any) -> str:

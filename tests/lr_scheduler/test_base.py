@@ -233,14 +233,18 @@ def test_a_group_added_later_joins(library):
     assert lrs(again.optimizer) == lrs(scheduler.optimizer)
 
 
-def test_a_group_added_under_values_for_each_group_is_an_error():
-    optimizer = make_optimizer(surefoot)
+@pytest.mark.parametrize("library", [surefoot, torch.optim])
+def test_a_group_added_under_values_for_each_group_is_an_error(library):
+    """Of ours at once, and nothing is added; of torch's optimizers at the next step."""
+    optimizer = make_optimizer(library)
     scheduler = ours.OneCycleLR(optimizer, max_lr=[0.5, 0.1], total_steps=20, cycle_momentum=False)
     optimizer.step()
-    add_group(optimizer, lr=7.0)
-    message = "lr has curves for 2 groups, but the optimizer has 3 now: build the scheduler again"
+    message = "lr has curves for 2 groups and none for number 2: build the scheduler with one for all"
+    if library is torch.optim:
+        add_group(optimizer, lr=7.0)
     with pytest.raises(RuntimeError, match=message):
-        scheduler.step()
+        scheduler.step() if library is torch.optim else add_group(optimizer, lr=7.0)
+    assert len(optimizer.param_groups) == (2 if library is surefoot else 3)
 
 
 @pytest.mark.parametrize("schedule", CURVED, ids=str)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+import weakref
 
 import pytest
 import torch
@@ -179,6 +181,163 @@ def test_26_a_schedule_goes_on_through_every_change(curves, patterns, lengths, c
         }
 
 
+def unscheduled(lr=1.0, **settings):
+    params = parameters(shapes=SHAPES)
+    return surefoot.AdamW([(f"layer{i}", param) for i, param in enumerate(params)], lr=lr, **settings)
+
+
+SCHEDULES = {
+    "cosine with a floor": lambda o: surefoot.lr_scheduler.CosineAnnealingLR(o, 10, eta_min=0.1),
+    "plateau with a floor": lambda o: surefoot.Scheduler(
+        o,
+        lr=linear(10),
+        per="epoch",
+        plateau=surefoot.lr_scheduler.Plateau(factor=0.5, patience=0, min_lr=0.1),
+    ),
+    "momentum": lambda o: surefoot.Scheduler(o, momentum=linear(10, to=0.5), lr=linear(10)),
+    "a sequence": lambda o: surefoot.lr_scheduler.SequentialLR(
+        o,
+        [
+            surefoot.lr_scheduler.LinearLR(o, 0.1, total_iters=3),
+            surefoot.lr_scheduler.CosineAnnealingLR(o, 10),
+        ],
+        [3],
+    ),
+}
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("at", [1, 5, 7])
+def test_set_gives_what_the_schedule_has_there(name, at, copied):
+    """At once, without a warning, and it stays so."""
+
+    def values(optimizer):
+        return [(group["lr"], group["betas"]) for group in optimizer.param_groups]
+
+    optimizer = unscheduled()
+    scheduler = SCHEDULES[name](optimizer)
+    for _ in range(at):
+        optimizer.step()
+        scheduler.step()
+    if scheduler.plateau is not None:
+        scheduler.observe(1.0)
+        scheduler.observe(2.0)
+    if copied:
+        optimizer, scheduler = copy.deepcopy((optimizer, scheduler))
+    optimizer.set("layer[01]", lr=2.0, betas=(0.8, 0.9))
+    now = values(optimizer)
+    assert scheduler.state_dict().get("_sets_lr", True)
+    scheduler._write()
+    assert values(optimizer) == now
+    fresh = unscheduled(lr=2.0, betas=(0.8, 0.9))
+    other = SCHEDULES[name](fresh)
+    other.load_state_dict(
+        {**scheduler.state_dict(), "base_lrs": [2.0], "bases": [{"momentum": 0.8, "lr": 2.0}]}
+    )
+    assert now[1] == values(fresh)[0]
+    optimizer.step()
+    scheduler.step()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda o: surefoot.lr_scheduler.OneCycleLR(o, 0.5, total_steps=10),
+        lambda o: surefoot.lr_scheduler.CyclicLR(o, 0.1, 0.5, cycle_momentum=False),
+    ],
+)
+def test_values_of_a_schedules_own_cannot_be_set_elsewhere(build):
+    optimizer = unscheduled()
+    scheduler = build(optimizer)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(
+        ValueError, match=r"lr follows .*, whose values are its own: set them there, or delete it first"
+    ):
+        optimizer.set("layer1", lr=0.3)
+    assert optimizer.state_dict() == before
+    optimizer.set("layer1", weight_decay=0.3)
+    del scheduler
+    optimizer.set("layer1", lr=0.3)
+    assert sorted(group["lr"] for group in optimizer.param_groups)[-1] == 0.3
+
+
+def test_after_a_schedule_is_gone_what_is_set_is_what_is_there():
+    optimizer = unscheduled()
+    scheduler = surefoot.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    scheduler.set(10)
+    with pytest.warns(
+        UserWarning, match="lr stays 0: its schedule is at a value that does not depend on the base"
+    ):
+        optimizer.set("*", lr=1e-3)
+    del scheduler
+    optimizer.set("*", lr=1e-3)
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    again = unscheduled()
+    again.load_state_dict(optimizer.state_dict())
+    again.set("*", lr=0.25)
+    assert again.param_groups[0]["lr"] == 0.25
+
+
+def test_a_part_keeps_its_curve_also_where_a_pattern_means_it_now():
+    a, b, c = parameters(shapes=SHAPES[:3])
+    optimizer = surefoot.SGD(
+        [{"params": [("0.weight", a), ("0.bias", b)]}, {"params": [("1.bias", c)]}], lr=1.0
+    )
+    scheduler = surefoot.Scheduler(optimizer, lr=linear(10), groups={"*.bias": linear(20)})
+    scheduler.set(5)
+    optimizer.set("0.bias", momentum=0.5)
+    optimizer.remove("0.weight")
+    scheduler.set(5)
+    assert {n: g["lr"] for n, _, g in optimizer.labelled()} == {"1.bias": 0.75, "0.bias": 0.5}
+
+
+def test_a_schedule_holds_no_parameter_that_is_gone():
+    a, b = parameters(shapes=SHAPES[:2])
+    optimizer = surefoot.SGD([{"params": [("a", a)]}, {"params": [("b", b)]}], lr=1.0)
+    scheduler = surefoot.Scheduler(optimizer, lr=[linear(10), linear(20)])
+    old = weakref.ref(b)
+    optimizer.replace("b", torch.ones(7, requires_grad=True))
+    del b
+    assert old() is None
+    optimizer.load_state_dict(optimizer.state_dict())
+    scheduler.set(5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.75]
+
+
+def test_a_tensor_is_each_groups_own():
+    optimizer = surefoot.SGD(
+        [(f"layer{i}", p) for i, p in enumerate(parameters(shapes=SHAPES))], lr=torch.tensor(1.0)
+    )
+    scheduler = surefoot.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    optimizer.set("layer1", momentum=0.5)
+    mine = torch.tensor(1.0)
+    optimizer.set("*", lr=mine)
+    for metric in (1.0, 1.0):
+        scheduler.step(metric)
+    assert [group["lr"].item() for group in optimizer.param_groups] == [0.5, 0.5]
+    assert mine == 1.0
+
+
+def test_answers_may_be_a_list_and_must_be_as_many_as_parameters():
+    optimizer = unscheduled()
+    optimizer.freeze("layer1")
+    groups = json.loads(json.dumps(optimizer.state_dict()["param_groups"]))
+    again = unscheduled()
+    again.load_state_dict({"state": {}, "param_groups": groups})
+    assert again.param_groups[0]["frozen"] == (False, True, False, False)
+    again.step()
+    again.load_state_dict(unscheduled().state_dict())  # which does not speak of it
+    assert again.param_groups[0]["frozen"] == (False, True, False, False)
+    again.param_groups[0]["params"].pop(0)
+    with pytest.raises(
+        ValueError, match="frozen has 4 answers for the 3 parameters of a group: take parameters out with"
+    ):
+        again.step()
+    with pytest.raises(TypeError, match="frozen='yes' of a group: pass True, False"):
+        optimizer.add([("new", torch.ones(1, requires_grad=True))], frozen="yes")
+
+
 def test_26_a_group_that_is_added_follows_by_its_name_or_the_curve_of_all():
     scheduler, params = scheduled(linear(10))
     optimizer = scheduler.optimizer
@@ -188,11 +347,17 @@ def test_26_a_group_that_is_added_follows_by_its_name_or_the_curve_of_all():
         step(optimizer, params, grads)
         scheduler.step()
     assert scheduler.get_last_lr() == pytest.approx([0.6, 0.6, 1.8])
-    listed, _ = scheduled([linear(10), linear(20)])
-    listed.optimizer.add([("new", torch.zeros(2, requires_grad=True))], lr=3.0)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="lr has curves for 2 groups, but the optimizer has 3 now"):
-            listed.set(1)
+    assert scheduler.optimizer.param_groups[2]["initial_lr"] == 3.0
+    listed, _ = scheduled([linear(10), linear(20)], {"layer[23]*": linear(5)})
+    listed.set(2)
+    listed.optimizer.add([("layer2b", torch.zeros(2, requires_grad=True))], lr=3.0)
+    assert listed.optimizer.param_groups[2]["lr"] == pytest.approx(3.0 * 0.6)  # at once, not a step later
+    listed.state_dict()
+    with pytest.raises(
+        RuntimeError, match="lr has curves for 2 groups and none for other: build the scheduler"
+    ):
+        listed.optimizer.add([("other", torch.zeros(2, requires_grad=True))], lr=3.0)
+    assert len(listed.optimizer.param_groups) == 3
 
 
 @pytest.mark.parametrize("order", ["optimizer first", "scheduler last", "scheduler first", "copied"])
@@ -405,6 +570,28 @@ def test_17_another_parameter_in_the_place_of_one(case, executor):
         ),
         (lambda o, p: o.set("*", lr=-1), ValueError, "lr=-1.0 must be at least 0"),
         (lambda o, p: o.set("head", lr=1), ValueError, "'head' means no parameter"),
+        (
+            lambda o, p: o.replace(p[0], torch.ones(7, 3)),
+            ValueError,
+            "0 of group 0 is of shape (5, 3), the new one of (7, 3): pass state=",
+        ),
+        (
+            lambda o, p: o.replace(p[0], torch.ones(5, 3, dtype=torch.complex64)),
+            ValueError,
+            "the new one of torch.complex64: pass state='reset'",
+        ),
+        (
+            lambda o, p: o.add(torch.nn.Linear(1, 1)),
+            TypeError,
+            "params is a Linear: pass module.named_parameters(",
+        ),
+        (lambda o, p: o.add(3), TypeError, "params is a int: pass module.named_parameters("),
+        (lambda o, p: o.add([torch.ones(1)] * 1 + [p[0]]), ValueError, "is in group 0 already"),
+        (
+            lambda o, p: o.add([q := torch.ones(1, requires_grad=True), q]),
+            ValueError,
+            "params has one parameter twice",
+        ),
         (lambda o, p: o.set("*"), ValueError, "set('*') gives nothing: pass a hyperparameter"),
         (lambda o, p: o.set("0 *", nesterov=True), ValueError, "nesterov=True needs momentum > 0"),
         (lambda o, p: o.set("*", foreach=True, fused=True), ValueError, "exclude each other"),

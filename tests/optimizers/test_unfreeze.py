@@ -61,6 +61,13 @@ def test_updates_are_counted_and_not_calls_or_skipped_steps():
     assert unfreeze.updates == 5
 
 
+def test_what_can_be_read_once_is_read_once():
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))
+    optimizer = surefoot.AdamW(model.parameters(), lr=0.1)
+    unfreeze = gradual_unfreeze(model, optimizer, {0: model[2].parameters(), 2: model[1].named_parameters()})
+    assert go(model, optimizer, unfreeze, 3) == MOVED[:3]
+
+
 @pytest.mark.parametrize("stop", range(5))
 def test_it_resumes_anywhere(stop):
     first = build(SCHEDULE)
@@ -121,9 +128,10 @@ def test_a_checkpoint_at_any_stage_is_taken_up_by_a_new_optimizer(stop):
         (
             {0: "head.*"},
             ValueError,
-            "schedule[0]='head.*' means no parameter: the optimizer has none of that name",
+            "schedule[0]: 'head.*' means no parameter: their names begin with 0.weight, 0.bias",
         ),
-        ({0: "*", 5: "2.*"}, ValueError, "schedule[5]='2.*' means no parameter: all have joined before"),
+        ({0: ["2.*", "typo.*"]}, ValueError, "schedule[0]: 'typo.*' means no parameter"),
+        ({0: "*", 5: "2.*"}, ValueError, "schedule[5]='2.*' means no parameter that has not joined before"),
         ({0: "2.*", -1: "1.*"}, ValueError, "schedule=-1 must be at least 0"),
         ({0: "2.*", 1.5: "1.*"}, TypeError, "schedule=1.5 is a float: pass a whole number"),
     ],
@@ -137,5 +145,7 @@ def test_other_optimizers_and_states_are_refused():
     model, _, unfreeze = build(SCHEDULE)
     with pytest.raises(TypeError, match="optimizer is a SGD: pass one of Surefoot's"):
         gradual_unfreeze(model, torch.optim.SGD(model.parameters()), {0: "*"})
+    with pytest.raises(TypeError, match="model is a str: pass the torch module"):
+        gradual_unfreeze("model", surefoot.SGD(model.parameters()), {0: "*"})
     with pytest.raises(ValueError, match="the state has no 'updates'"):
         unfreeze.load_state_dict({})

@@ -13,8 +13,14 @@ from torch import Tensor
 from torch.optim.lr_scheduler import EPOCH_DEPRECATION_WARNING, LRScheduler
 
 from surefoot import checks, plots
-from surefoot.curves import Curve
-from surefoot.lr_scheduler.hyperparameters import group_names, plain, require_optimizer, set_hyperparameter
+from surefoot.curves import Curve, Fixed
+from surefoot.lr_scheduler.hyperparameters import (
+    group_names,
+    locate,
+    plain,
+    require_optimizer,
+    set_hyperparameter,
+)
 from surefoot.lr_scheduler.plateau import Plateau
 from surefoot.lr_scheduler.targets import Curves, Driven, Targets
 
@@ -71,7 +77,7 @@ class Scheduler(LRScheduler):
         0.0976
     """
 
-    _warned = _ended = False
+    _warned = _ended = _inner = False
     _own_lr = False
 
     def __init_subclass__(cls) -> None:
@@ -103,7 +109,7 @@ class Scheduler(LRScheduler):
         self.curves: dict[str, Curves] = {name: curve for name, curve in given.items() if curve is not None}
         self._targets = Targets(optimizer, self.curves, groups or {})
         self.last_epoch = last_epoch
-        _watch_steps(optimizer)
+        self._join(optimizer)
         self._seen = _steps_of(optimizer)
         self._rows: list[Driven] = []  # for which the end was looked for
         self._last = math.inf
@@ -128,7 +134,7 @@ class Scheduler(LRScheduler):
 
     @optimizer.setter
     def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        _watch_steps(optimizer)
+        self._join(optimizer)
         self._targets.move_to(optimizer)
         self._seen = _steps_of(optimizer)
 
@@ -259,7 +265,7 @@ class Scheduler(LRScheduler):
     def _edited(self) -> bool:
         """Whether someone else set an lr since this scheduler did; torch's own steps round a little differently."""
         lrs = [group["lr"] for group in self._targets.optimizer.param_groups]
-        if lrs == self._last_lr or len(lrs) != len(self._last_lr) or self._targets.rebased:
+        if lrs == self._last_lr or len(lrs) != len(self._last_lr):
             return False
         mine = [row.place for row in self._rows if row.name == "lr"]
         return not all(math.isclose(lrs[i], self._last_lr[i], rel_tol=1e-6) for i in mine)
@@ -321,13 +327,6 @@ class Scheduler(LRScheduler):
         others = [{name: base for name, base in own.items() if name != "lr"} for own in self._targets.bases]
         if any(others):
             state["bases"] = others
-        scheduled = self._targets.scheduled
-        if any(
-            bases[name] != noted
-            for bases, own in zip(self._targets.bases, scheduled, strict=True)
-            for name, noted in own.items()
-        ):
-            state["scheduled"] = [dict(own) for own in scheduled]
         if self.plateau is not None:
             state["plateau"] = self.plateau.state_dict()
         return state
@@ -354,14 +353,65 @@ class Scheduler(LRScheduler):
         bases = state_dict.get("bases", [{}] * len(state_dict["base_lrs"]))
         lrs = state_dict["base_lrs"]
         bases = [{**own, "lr": float(lr)} for own, lr in zip(bases, lrs, strict=True)]
-        ours = "curves" in state_dict
-        self._targets.start_from(bases, state_dict.get("scheduled", bases if ours else None))
+        self._targets.start_from(bases)
         self._step_count = state_dict["_step_count"]
         self.last_epoch = state_dict["last_epoch"]
         self._count_from(state_dict.get("_due", (0, 0)))
         # Not begun, it waits in torch's SequentialLR, and lr is another's.
         if self.last_epoch >= 0 and state_dict.get("_sets_lr", True):
             self._write()
+
+    def _join(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count the optimizer's steps, and hear of changes to its groups: nothing is patched."""
+        if hasattr(optimizer, "_schedulers"):
+            if not self._inner:
+                optimizer._schedulers.add(self)
+        else:
+            _watch_steps(optimizer)
+
+    def drives(self, group: dict[str, Any], key: str, place: int | None) -> bool:
+        """Whether a number of a group, as the optimizer names it, has the value that this scheduler gave it."""
+        if self.last_epoch < 0:
+            return False
+        if self._own_lr and key == "lr":
+            own = dict(zip(map(id, self.optimizer.param_groups), self.get_lr(), strict=True))
+            return math.isclose(float(group["lr"]), float(own.get(id(group), math.nan)), rel_tol=1e-6)
+        row = self._row(group, key, place)
+        if row is None:
+            return False
+        value = float(row.curve.value(self._position(), row.base))
+        if self.plateau is not None and key == "lr":
+            value = self.plateau.apply(value)
+        now = group[key] if place is None else group[key][place]
+        return math.isclose(float(now), value, rel_tol=1e-6)
+
+    def names_its_own(self, group: dict[str, Any], key: str, place: int | None) -> bool:
+        """Whether the curve of a number does not multiply a base."""
+        row = self._row(group, key, place)
+        return row is not None and isinstance(row.curve, Fixed)
+
+    def rebase(self, group: dict[str, Any], key: str, place: int | None, value: float) -> None:
+        """Have another base for a number."""
+        self._targets.rebase(group, key, place, value)
+
+    def check_new(self, group: dict[str, Any]) -> None:
+        """Raises RuntimeError if a group that is to be added has no curve."""
+        self._targets.find()
+        self._targets.plan_of(group, str(group.get("name", "")))
+
+    def refresh(self, write: bool) -> None:
+        """Look at the groups anew; and set their numbers."""
+        self._targets.find()
+        self._targets.refresh()
+        if write:
+            self._write()
+
+    def _row(self, group: dict[str, Any], key: str, place: int | None) -> Driven | None:
+        groups = self.optimizer.param_groups
+        for row in self._driven():
+            if groups[row.place] is group and locate(group, row.name) == (key, place):
+                return row
+        return None
 
     def _uncounted(self) -> list[int]:
         """Steps of the optimizer since the last look: how many were applied, and skipped."""
@@ -376,7 +426,7 @@ class Scheduler(LRScheduler):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _watch_steps(self.optimizer)  # a copy of torch's has lost its hook
+        self._join(self.optimizer)  # a copy of torch's has lost its hook, one of ours does not know this
         self._count_from(state["_seen"])
 
     def _compare(self, state_dict: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ class _Composed(Scheduler):
     def _compose(self, optimizer: torch.optim.Optimizer, last_epoch: int, join: Callable[..., Curve]) -> None:
         for part in self._schedulers:
             part._targets.find()
+            part._inner = True
+            getattr(optimizer, "_schedulers", set()).discard(part)  # it speaks through this
         plans = [part._targets.plans for part in self._schedulers]
         if all("betas" in group for group in optimizer.param_groups):  # of which momentum is the first
             plans = [

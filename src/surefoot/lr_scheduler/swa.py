@@ -98,6 +98,9 @@ class SWALR(Named):
         groups = self.optimizer.param_groups
         return [row._replace(base=float(groups[row.place]["lr"])) for row in rows]
 
+    def drives(self, group: dict[str, Any], key: str, place: int | None) -> bool:
+        return (self.last_epoch > 0 or self.anneal_epochs == 0) and super().drives(group, key, place)
+
     def _end(self) -> float:
         return math.inf  # to stay at swa_lr is what it is for
 

@@ -64,8 +64,6 @@ class Targets:
 
     Attributes:
         bases: For each group, by name, what its curve multiplies.
-        scheduled: For each group, by name, the base that the group itself notes, as ``"scheduled_lr"``: where
-            ``optimizer.set`` notes another, that is the base from then on.
         plans: For each group, by name, the curve.
         groups: The groups that were found.
         driven: Every number of theirs that is set.
@@ -83,19 +81,16 @@ class Targets:
         self.patterns = {str(pattern): _of_groups(pattern, own) for pattern, own in patterns.items()}
         self._check()
         self.bases: list[dict[str, float]] = []
-        self.scheduled: list[dict[str, float]] = []
         self.plans: list[dict[str, Curve]] = []
         self.groups: list[Group] = []
         self.driven: list[Driven] = []
         self._params: list[list[Tensor]] = []  # of each group, by which its parts and successors are known
         self._numbers: list[
             int
-        ] = []  # of each group: its place when it was first seen, or that of what it is part of
+        ] = []  # of each group its place when it was first seen, or that of what it is part of
         self._count = 0
-        self._heard = -1  # calls of optimizer.set
+        self._own = False  # whether bases are a loaded state's, or others than the groups'
         self._jobs: list[Job] = []
-        self._entries: list[tuple[Group, str]] = []  # where bases are that the optimizer may set
-        self._values: list[float] = []
 
     def write(self, step: float, plateau: Any) -> None:
         """Set everything to its value at a step; a plateau cuts ``lr``."""
@@ -112,44 +107,77 @@ class Targets:
         Raises:
             RuntimeError: There is a curve for each group, and the optimizer has more groups now.
         """
-        groups, heard = self.optimizer.param_groups, getattr(self.optimizer, "_sets", 0)
-        if heard == self._heard and len(groups) == len(self.groups) and all(map(is_, groups, self.groups)):
+        groups = self.optimizer.param_groups
+        if len(groups) == len(self.groups) and all(map(is_, groups, self.groups)):
             return self.driven
-        origins = self._origins(groups)
-        new = count(self._count)
+        origins, plans, bases = self._origins(groups), self.plans, self.bases
+        new, labels = count(self._count), group_names(groups)
         numbers = [next(new) if i is None else self._numbers[i] for i in origins]
-        for name, curves in self.curves.items():
-            if not isinstance(curves, Curve) and max(numbers) >= len(curves):
-                raise RuntimeError(
-                    f"{name} has curves for {len(curves)} groups, but the optimizer has {len(groups)} now: build the scheduler "
-                    "again with one for each group, or one for all"
-                )
-        self._heard, self._numbers, self._count = heard, numbers, next(new)
-        self.bases = [{} if i is None else dict(self.bases[i]) for i in origins]
-        self.scheduled = [{} if i is None else dict(self.scheduled[i]) for i in origins]
-        self.groups, self._params = list(groups), [list(group["params"]) for group in groups]
-        self._plan()
+        self.plans = [
+            self.plan_of(group, label, number) if i is None else plans[i]
+            for i, group, label, number in zip(origins, groups, labels, numbers, strict=True)
+        ]
+        self.bases = [{} if i is None else dict(bases[i]) for i in origins]
+        there = set(map(id, groups))
+        for i, group, own in zip(origins, groups, self.bases, strict=True):
+            if i is not None and id(self.groups[i]) not in there and not self._own:  # loaded in its place
+                own.update({name: group[f"initial_{name}"] for name in own if f"initial_{name}" in group})
+        self._numbers, self._count = numbers, next(new)
+        self.groups = list(groups)
+        self.refresh()
         return self.driven
 
-    @property
-    def rebased(self) -> bool:
-        """Whether ``optimizer.set`` gave other bases since the last look."""
-        return [group.get(key) for group, key in self._entries] != self._values
+    def plan_of(self, group: Group, label: str = "", number: int | None = None) -> dict[str, Curve]:
+        """The curve of each number of a group; of one that is still to be added, without a number.
+
+        Raises:
+            RuntimeError: There is a curve for each group, and none for this one.
+        """
+        number = self._count if number is None else number
+        plan: dict[str, Curve] = {}
+        for pattern, own in self.patterns.items():
+            if matches(pattern, group, label, number):
+                plan = {**own, **plan}
+        for name, curves in self.curves.items():
+            if name in plan:
+                continue
+            if not isinstance(curves, Curve) and number >= len(curves):
+                names = ", ".join(group.get("param_names", ())[:3]) or f"number {number}"
+                raise RuntimeError(
+                    f"{name} has curves for {len(curves)} groups and none for {names}: build the scheduler with one for "
+                    "all, or after the last group was added"
+                )
+            plan[name] = curves if isinstance(curves, Curve) else curves[number]
+        return {**{name: plan[name] for name in self.curves}, **plan}  # in the order they were given in
+
+    def refresh(self) -> None:
+        """Look at the groups' parameters and at the bases anew."""
+        self._params = [list(group["params"]) for group in self.groups]
+        self.driven = []
+        for i, (group, bases, plan) in enumerate(zip(self.groups, self.bases, self.plans, strict=True)):
+            for name in ("lr", *plan):
+                if name not in bases and not (name != "lr" and isinstance(plan[name], Fixed)):
+                    bases[name] = _base(group, name)
+            self.driven += [Driven(i, name, curve, bases.get(name, 1.0)) for name, curve in plan.items()]
+        self._jobs = _jobs(self.groups, self.driven)
+
+    def rebase(self, group: Group, key: str, place: int | None, value: float) -> None:
+        """Multiply another value from now on."""
+        for row in self.find():
+            mine = self.groups[row.place] is group and locate(group, row.name) == (key, place)
+            if mine and not isinstance(row.curve, Fixed):
+                self.bases[row.place][row.name] = group[f"initial_{row.name}"] = value
+        self.refresh()
 
     def move_to(self, optimizer: torch.optim.Optimizer) -> None:
         """Set another optimizer's numbers, from the same bases."""
         self.optimizer = optimizer
 
-    def start_from(
-        self, bases: list[dict[str, float]], scheduled: list[dict[str, float]] | None = None
-    ) -> None:
-        """Have other bases; with ``scheduled`` groups were last set to these."""
+    def start_from(self, bases: list[dict[str, float]]) -> None:
+        """Have other bases."""
         self.find()
-        self.bases = bases
-        for group, known, own in zip(self.groups, self.scheduled, scheduled or [], strict=False):
-            for name in known.keys() & own.keys():
-                known[name] = group[f"scheduled_{name}"] = own[name]
-        self._plan()
+        self.bases, self._own = bases, True
+        self.refresh()
 
     def column(self, name: str) -> list[Curve]:
         """The curve of a number in each group, whatever patterns say."""
@@ -167,34 +195,6 @@ class Targets:
         if len(groups) == len(self.groups) and all(origin is None for origin in origins):
             return list(range(len(groups)))  # another optimizer's
         return origins
-
-    def _plan(self) -> None:
-        """Say which number of which group follows what, from where."""
-        columns = {name: self.column(name) for name in self.curves}
-        labels = group_names(self.groups)
-        self.plans, self.driven, self._entries = [], [], []
-        for i, (group, bases, scheduled) in enumerate(
-            zip(self.groups, self.bases, self.scheduled, strict=True)
-        ):
-            plan: dict[str, Curve] = {}
-            for pattern, own in self.patterns.items():
-                if matches(pattern, group, labels[i], self._numbers[i]):
-                    plan = {**own, **plan}
-            self.plans.append({**{name: column[i] for name, column in columns.items()}, **plan})
-            if "lr" not in bases:  # as in torch it is kept in the group, for every later scheduler
-                bases["lr"] = float(group.setdefault("initial_lr", float(group["lr"])))
-            for name, curve in self.plans[-1].items():
-                if not isinstance(curve, Fixed):
-                    key = f"scheduled_{name}"
-                    if name not in bases:
-                        bases[name] = float(group.get(key, read(group, name)))
-                    now = group.setdefault(key, bases[name])
-                    if scheduled.setdefault(name, now) != now:  # optimizer.set gave another
-                        bases[name] = scheduled[name] = now
-                    self._entries.append((group, key))
-                self.driven.append(Driven(i, name, curve, bases.get(name, 1.0)))
-        self._values = [group[key] for group, key in self._entries]
-        self._jobs = _jobs(self.groups, self.driven)
 
     def _check(self) -> None:
         if not self.curves and not self.patterns:
@@ -244,6 +244,11 @@ def _of_groups(pattern: object, curves: Any) -> dict[str, Curve]:
             kind = type(curve).__name__
             raise TypeError(f"groups[{pattern!r}][{name!r}]={curve!r} is a {kind}: pass a curve")
     return dict(own)
+
+
+def _base(group: Group, name: str) -> float:
+    """What the group was built with: kept in it, as torch does, so that every later scheduler finds it."""
+    return float(group.setdefault(f"initial_{name}", float(read(group, name))))
 
 
 def _jobs(groups: list[Group], driven: list[Driven]) -> list[Job]:

@@ -11,13 +11,14 @@ from copy import deepcopy
 from functools import wraps
 from itertools import chain
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypedDict, overload
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from surefoot.kernels import choose
-from surefoot.names import frozen_in, labelled, regrouped
+from surefoot.names import frozen_in, labelled, one_answer, regrouped
 from surefoot.optimizers.groups import Group, ParamGroups
 from surefoot.optimizers.plan import Plan
 from surefoot.optimizers.step import LastStep, check_settings, take
@@ -124,7 +125,8 @@ class Optimizer(ParamGroups):
         check_settings(self)
         self._plan: Plan | None = None
         self.last_step: LastStep | None = None
-        self.updates = self.skipped = self._sets = 0
+        self.updates = self.skipped = 0
+        self._schedulers = WeakSet()
         super().__init__(entries, defaults)
 
     @property
@@ -232,7 +234,7 @@ class Optimizer(ParamGroups):
         Parameters are matched by name where both sides have names, and by place otherwise. Saved groups may be parts
         of those here, as after :meth:`set`: these are split alike. Tensors are copied in their own dtype, moved to
         their parameter's device. ``foreach``, ``fused``, ``capturable`` and ``differentiable`` stay as they are here.
-        Nothing changes if anything is wrong.
+        What is frozen here stays so where the file does not speak of it. Nothing changes if anything is wrong.
 
         Args:
             state_dict: What :meth:`state_dict` returned. It is not written to.
@@ -294,7 +296,14 @@ class Optimizer(ParamGroups):
     def _adopt_group(self, group: Group, saved: Group) -> Group:
         """A copy of the saved group with our parameters and names, our execution, and what it does not know."""
         ours = {name: group[name] for name in ("params", "param_names", *EXECUTION) if name in group}
-        return {**group, **deepcopy({key: value for key, value in saved.items() if key not in ours}), **ours}
+        adopted = {
+            **group,
+            **deepcopy({key: value for key, value in saved.items() if key not in ours}),
+            **ours,
+        }
+        if "frozen" in adopted:  # a list, from JSON
+            adopted["frozen"] = one_answer(frozen_in(adopted))
+        return adopted
 
     def init_state(self) -> None:
         """Make the state of every parameter now, at count 0, as the first step would: memory is taken before training.
@@ -380,14 +389,15 @@ class Optimizer(ParamGroups):
         return adopted
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = (*Extras.__annotations__, "updates", "skipped", "_sets")
+        kept = (*Extras.__annotations__, "updates", "skipped")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in kept}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
         super().__setstate__({name: value for name, value in state.items() if name != "state"})
-        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0), ("_sets", 0)):
+        for name, start in (("last_step", None), ("updates", 0), ("skipped", 0)):
             self.__dict__.setdefault(name, start)
+        self.__dict__.setdefault("_schedulers", WeakSet())  # those of a copy join it themselves
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}Executor: {self._who_serves()}\n)"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, ClassVar, Literal, TypeAlias
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from surefoot.names import Which, frozen_in, labelled, meant, one_answer, taken
+from surefoot.names import Which, brief, frozen_in, labelled, meant, one_answer, taken
 from surefoot.optimizers.hyperparameters import check_ranges
 
 __all__ = ["Group", "ParamGroups"]
@@ -29,8 +34,8 @@ class ParamGroups(torch.optim.Optimizer):
     """
 
     counters: ClassVar[dict[str, float]]
-    _sets: int
-    """How often :meth:`set` was called: a schedule looks at the groups again."""
+    _schedulers: WeakSet[Any]
+    """The schedules that drive its numbers, as long as there are any: they hear of every change."""
 
     def new_state(self, name: str, param: Tensor, hyper: Group) -> Tensor:
         """Counter or buffer ``name`` of a parameter before its first step."""
@@ -83,8 +88,8 @@ class ParamGroups(torch.optim.Optimizer):
     def set(self, which: Which, **hyper: Any) -> None:
         """Give parameters other hyperparameters; a group of which a part is meant is split.
 
-        Where a schedule multiplies one, this is its new base, and its value is as far along the schedule as it was. What was
-        set last counts.
+        Where a schedule of Surefoot's multiplies one, this is its new base, and it takes the value that the schedule has
+        there. What was set last counts.
 
         Args:
             which: As of :meth:`freeze`.
@@ -92,7 +97,8 @@ class ParamGroups(torch.optim.Optimizer):
 
         Raises:
             ValueError: No parameter is meant, there is no value, a hyperparameter is not the optimizer's, out of range
-                or at odds with the others; nothing is changed.
+                or at odds with the others, or it follows a schedule of values of its own, such as OneCycleLR; nothing
+                is changed.
 
         Example:
             >>> import torch, surefoot
@@ -104,19 +110,48 @@ class ParamGroups(torch.optim.Optimizer):
         """
         if not hyper:
             raise ValueError(
-                f"set({which!r}) gives nothing: pass a hyperparameter, as in set({which!r}, lr=1e-3)"
+                f"set({brief(which)}) gives nothing: pass a hyperparameter, as in set({brief(which)}, lr=1e-3)"
             )
         self._check_known(hyper)
         chosen = self._meant(which)
-        for group in self.param_groups:
-            if any(id(param) in chosen for param in group["params"]):
-                self._check_hyperparameters({**group, **hyper})
-        self._sets += 1
+        touched = [group for group in self.param_groups if any(id(p) in chosen for p in group["params"])]
+        numbers = [number for name, value in hyper.items() for number in _numbers(name, value)]
+        schedulers = list(self._schedulers)
+        writers = []
+        for group in touched:
+            self._check_hyperparameters({**group, **hyper})
+            for key, place, value in numbers:
+                driving = [one for one in schedulers if one.drives(group, key, place)]
+                stuck = [one for one in driving if one.names_its_own(group, key, place)]
+                if stuck and value != float(_at(group, key, place)):
+                    raise ValueError(
+                        f"{key} follows {type(stuck[0]).__name__}, whose values are its own: set them there, or delete it first"
+                    )
+                writers += driving
+        before: dict[Any, Any] = {}
         for group in self._split(chosen):
+            before |= {(id(group), key, place): _at(group, key, place) for key, place, _ in numbers}
             for name, value in hyper.items():
-                group[name] = _on_schedule(group, name, value)
+                group[name] = _like(group[name], value)
             if "lr" in hyper and "initial_lr" in group:
                 group["initial_lr"] = float(hyper["lr"])
+            _relabel(group, hyper)
+            for scheduler in schedulers:
+                for key, place, value in numbers:
+                    scheduler.rebase(group, key, place, value)
+        before = {key: float(value) for key, value in before.items()}
+        for scheduler in dict.fromkeys(writers):
+            scheduler.refresh(write=True)
+        for group in self.param_groups if writers else ():
+            for key, place, value in numbers:
+                now = float(_at(group, key, place))
+                if before.get((id(group), key, place), math.nan) == now != value:
+                    warnings.warn(
+                        f"{key} stays {now:g}: its schedule is at a value that does not depend on the base. {value:g} is "
+                        "the base of what may come; to leave the schedule delete it first.",
+                        UserWarning,
+                        stacklevel=2,
+                    )
 
     def replace(
         self, old: str | Tensor, new: Tensor, state: Literal["keep", "reset", "resize"] = "keep"
@@ -130,8 +165,9 @@ class ParamGroups(torch.optim.Optimizer):
                 anew; ``"resize"``: it keeps the part of the state that both shapes have, as where an embedding grows.
 
         Raises:
-            ValueError: ``old`` is not one parameter, ``new`` is one already or of another shape.
-            TypeError: ``new`` is no parameter.
+            ValueError: ``old`` is not one parameter, ``new`` is one already, of another shape, or complex where the other
+                is not.
+            TypeError: ``new`` is no tensor.
 
         Example:
             >>> import torch, surefoot
@@ -150,17 +186,20 @@ class ParamGroups(torch.optim.Optimizer):
             raise ValueError(f"{old!r} means {len(found)} parameters: replace one after the other")
         ((label, before, group),) = found
         self._check_params([(label, new)])
-        entry = self.state.get(before)
-        if entry is not None and state == "keep" and before.shape != new.shape:
+        if state == "keep" and before.shape != new.shape:
             raise ValueError(
                 f"{label} is of shape {tuple(before.shape)}, the new one of {tuple(new.shape)}: pass state='resize' or 'reset'"
             )
+        if state != "reset" and before.is_complex() != new.is_complex():
+            raise ValueError(f"{label} is of {before.dtype}, the new one of {new.dtype}: pass state='reset'")
+        entry = self.state.get(before)
         if entry is not None and state == "resize":
             entry = {name: self._resized(name, value, before, new, group) for name, value in entry.items()}
         group["params"] = [new if param is before else param for param in group["params"]]
         self.state.pop(before, None)
         if entry is not None and state != "reset":
             self.state[new] = entry
+        self._tell()
 
     def _resized(self, name: str, value: Any, before: Tensor, new: Tensor, group: Group) -> Any:
         if name in self.counters or not isinstance(value, Tensor) or value.shape != before.shape:
@@ -194,11 +233,17 @@ class ParamGroups(torch.optim.Optimizer):
             [(['body.weight', 'body.bias'], 0.0001), (['head.weight', 'head.bias'], 0.01)]
         """
         self._check_known({name: value for name, value in hyper.items() if name not in ENTRIES})
-        new, there = list(params), {name for name, _, _ in self.labelled()}
-        if again := [entry[0] for entry in new if isinstance(entry, tuple) and entry[0] in there]:
+        if isinstance(params, torch.nn.Module) or not isinstance(params, Iterable):
+            raise TypeError(f"params is a {type(params).__name__}: pass module.named_parameters('its name')")
+        new = list(params)
+        named = [entry if isinstance(entry, tuple) else (None, entry) for entry in new]
+        names = Counter(name for name, _, _ in self.labelled()) + Counter(name for name, _ in named if name)
+        if again := [name for name, _ in named if name and names[name] > 1]:
             raise ValueError(
-                f"{again[0]!r} is the name of another parameter: pass model.named_parameters(prefix=...)"
+                f"{again[0]!r} is the name of another parameter: pass module.named_parameters(prefix=...)"
             )
+        if len({id(param) for _, param in named}) < len(named):
+            raise ValueError("params has one parameter twice: leave it in once")
         self.add_param_group({"params": new, **hyper})
 
     def remove(self, which: Which) -> None:
@@ -221,6 +266,7 @@ class ParamGroups(torch.optim.Optimizer):
                 taken(group, [i for i, param in enumerate(group["params"]) if id(param) not in chosen])
             )
         self.param_groups[:] = [group for group in self.param_groups if group["params"]]
+        self._tell()
 
     def reset_state(self, which: Which = "*") -> None:
         """Forget counts and buffers: the next step begins anew.
@@ -258,7 +304,21 @@ class ParamGroups(torch.optim.Optimizer):
             group["params"] = [params] if isinstance(params, Tensor) else list(params)
             self._check_params(group["params"])
         self._check_hyperparameters({**self.defaults, **group})
+        if "frozen" in group:
+            group["frozen"] = one_answer(frozen_in(group))
+        names = [entry[0] for entry in group["params"] if isinstance(entry, tuple)]
+        writers = []
+        for scheduler in self._schedulers:
+            scheduler.check_new({**group, "param_names": names})
+            if any(scheduler.drives(known, *spot) for known in self.param_groups for spot in _spots(known)):
+                writers.append(scheduler)
         super().add_param_group(group)
+        self._tell(writers)
+
+    def _tell(self, writers: Collection[Any] = ()) -> None:
+        """Tell schedules that there are other parameters; some give theirs to new ones."""
+        for scheduler in list(self._schedulers):
+            scheduler.refresh(write=scheduler in writers)
 
     def _check_params(self, params: list[Any]) -> None:
         taken = {p: f"group {i}" for i, group in enumerate(self.param_groups) for p in group["params"]}
@@ -305,7 +365,8 @@ class ParamGroups(torch.optim.Optimizer):
             if not inside:
                 continue
             if len(inside) < len(group["params"]):
-                part = {**group, **taken(group, inside)}
+                own = {key: _like(None, value) for key, value in group.items()}
+                part = {**own, **taken(group, inside)}
                 group.update(taken(group, sorted({*range(len(group["params"]))} - {*inside})))
                 self.param_groups.append(part)
                 group = part
@@ -313,24 +374,35 @@ class ParamGroups(torch.optim.Optimizer):
         return found
 
 
-def _on_schedule(group: Group, name: str, value: Any) -> Any:
-    """A new value as far along its schedule as the old one is, which knows it as its base from now on."""
-    if name == "betas":
-        first, second = value
-        return (
-            _scaled(group, ("momentum", "betas[0]"), first, group[name][0]),
-            _scaled(group, ("betas[1]",), second, group[name][1]),
-        )
-    return _scaled(group, (name,), value, group[name])
+def _numbers(name: str, value: Any) -> list[tuple[str, int | None, float]]:
+    """The numbers that a hyperparameter is made of, each with its place in it."""
+    if isinstance(value, tuple | list):
+        return [(name, i, float(number)) for i, number in enumerate(value)]
+    return [(name, None, float(value))] if hasattr(value, "__float__") else []
 
 
-def _scaled(group: Group, names: tuple[str, ...], value: Any, now: Any) -> Any:
-    for name in names:
-        base = group.get(f"scheduled_{name}")
-        if base is not None:
-            group[f"scheduled_{name}"] = float(value)
-            if base:
-                value = float(value) * float(now) / base
-    if isinstance(now, Tensor) and not isinstance(value, Tensor):
-        return torch.full_like(now, value)  # another one: groups may share theirs
-    return value
+def _spots(group: Group) -> list[tuple[str, int | None]]:
+    known = [
+        (name, value) for name, value in group.items() if name not in ("params", "param_names", *ENTRIES)
+    ]
+    return [(key, place) for name, value in known for key, place, _ in _numbers(name, value)]
+
+
+def _at(group: Group, key: str, place: int | None) -> Any:
+    return group[key] if place is None else group[key][place]
+
+
+def _like(old: Any, value: Any) -> Any:
+    """A value for one group alone, a tensor where the old one is one."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(old, Tensor) and old.dim() == 0:
+        return torch.full_like(old, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _relabel(group: Group, hyper: Group) -> None:
+    """Keep a label true that :func:`~surefoot.param_groups.param_groups` made of the hyperparameters."""
+    for name, value in hyper.items():
+        if isinstance(group.get("name"), str) and isinstance(value, int | float):
+            group["name"] = re.sub(rf"(?<!\S){name}=\S+", f"{name}={value:.3g}", group["name"])

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from surefoot import checks
-from surefoot.names import Which, matching
+from surefoot.names import Which, brief, matching, meant, settled
 from surefoot.optimizers.base import Optimizer
 
 __all__ = ["GradualUnfreeze", "gradual_unfreeze"]
@@ -106,14 +106,24 @@ def gradual_unfreeze(
         raise TypeError(
             f"optimizer is a {type(optimizer).__name__}: pass one of Surefoot's, which can freeze parameters"
         )
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model is a {type(model).__name__}: pass the torch module whose parameters have these names"
+        )
+    theirs = {id(param) for _, param, _ in optimizer.labelled()}
+    named = [(n, p) for n, p in model.named_parameters(remove_duplicate=False) if id(p) in theirs]
     joins: list[tuple[int, Which]] = []
     joined: set[int] = set()
     for step in sorted(checks.whole("schedule", step, 0) for step in schedule):
-        which = schedule[step]
-        params = {id(param) for param in _present(which, model, optimizer)}
+        which = settled(schedule[step])
+        try:
+            params = meant(which, named, model)
+        except ValueError as error:
+            raise ValueError(f"schedule[{step}]: {error}") from error
         if params <= joined:
-            why = "all have joined before" if params else "the optimizer has none of that name"
-            raise ValueError(f"schedule[{step}]={which!r} means no parameter: {why}")
+            raise ValueError(
+                f"schedule[{step}]={brief(which)} means no parameter that has not joined before: leave it out"
+            )
         joined |= params
         joins.append((step, which))
     if not joins or joins[0][0] != 0:
