@@ -413,8 +413,10 @@ def test_15_what_is_missing_extra_or_twice_in_an_optimizer_is_named(build, libra
     other = torch.zeros(1, requires_grad=True)
     (missing,), params[1] = [names[1]], other
     found = check(model, optimizer)
-    assert found == ([missing], [missing], [names[0]])
+    assert found == ([missing], [], [names[0]], [missing])
     assert found
+    names[1] = "another"
+    assert check(model, optimizer) == ([missing], ["another"], [names[0]], [])
     model.get_parameter(missing).requires_grad_(False)
     assert check(model, optimizer).missing == []
 

@@ -65,11 +65,13 @@ class Coverage(NamedTuple):
         missing: Parameters with ``requires_grad`` that it does not have, by name.
         extra: Its parameters that are not the model's, by name or place.
         duplicated: Those that it has more than once, by name.
+        stale: Its parameters whose name is that of another one in the model now, which took their place.
     """
 
     missing: list[str]
     extra: list[str]
     duplicated: list[str]
+    stale: list[str]
 
     def __bool__(self) -> bool:
         """Whether anything is wrong."""
@@ -164,7 +166,7 @@ def param_groups(model: nn.Module, *rules: Rule, **defaults: Any) -> list[dict[s
 def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> Coverage:
     """Look whether an optimizer, Surefoot's or torch's, has all the parameters of a model, and those alone.
 
-    A parameter that was replaced in the model after the optimizer was built is missing, and the old one is extra.
+    Where a parameter was replaced in the model after the optimizer was built, the new one is missing and the old one stale.
 
     Example:
         >>> import torch, surefoot
@@ -175,17 +177,20 @@ def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> Coverage:
         False
         >>> model[1] = torch.nn.Linear(2, 3)
         >>> check(model, optimizer)
-        Coverage(missing=['1.weight', '1.bias'], extra=['1.weight', '1.bias'], duplicated=[])
+        Coverage(missing=['1.weight', '1.bias'], extra=[], duplicated=[], stale=['1.weight', '1.bias'])
     """
     _require(model, optimizer)
     names = {id(param): name for name, param in model.named_parameters()}
     theirs = [(label, param) for label, param, _ in labelled(optimizer.param_groups)]
     counts = Counter(id(param) for _, param in theirs)
     wanted = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
+    strange = [label for label, param in theirs if id(param) not in names]
+    replaced = {*names.values()}
     return Coverage(
         [name for name, param in wanted if id(param) not in counts],
-        [label for label, param in theirs if id(param) not in names],
+        [label for label in strange if label not in replaced],
         [names[key] for key, count in counts.items() if count > 1 and key in names],
+        [label for label in strange if label in replaced],
     )
 
 
