@@ -89,6 +89,20 @@ def test_importing_is_light():
     assert result.stdout.strip() == "[]"
 
 
+def test_a_first_step_does_not_import_torchs_compiler():
+    """As torch's own optimizers do, which takes a second."""
+    program = (
+        "import sys, torch, surefoot\n"
+        "weight = torch.ones(2, requires_grad=True)\n"
+        "optimizer = surefoot.SGD([weight])\n"
+        "weight.sum().backward()\n"
+        "optimizer.step(), optimizer.zero_grad(), optimizer.state_dict()\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
 def test_importing_leaves_torch_as_it_was():
     program = (
         "import torch, torch.optim.lr_scheduler as s\n"

@@ -19,7 +19,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from surefoot.kernels import choose
 from surefoot.names import frozen_in, labelled, one_answer, regrouped
-from surefoot.optimizers.groups import Group, ParamGroups
+from surefoot.optimizers.groups import Group, ParamGroups, hidden_from_compiler
 from surefoot.optimizers.plan import Plan
 from surefoot.optimizers.step import LastStep, check_settings, take
 from surefoot.rule import Rule
@@ -95,6 +95,9 @@ class Optimizer(ParamGroups):
     rule: ClassVar[Rule]
     counters: ClassVar[dict[str, float]] = {"step": 0.0}
     """Numbers kept for each parameter, with the value they start from."""
+
+    state_dict = hidden_from_compiler(torch.optim.Optimizer.state_dict)
+    zero_grad = hidden_from_compiler(torch.optim.Optimizer.zero_grad)
 
     _step_supports_amp_scaling = True  # a GradScaler gives us ``grad_scale`` and ``found_inf``
 

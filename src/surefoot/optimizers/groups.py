@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import wraps
 from typing import Any, ClassVar, Literal, TypeAlias
 from weakref import WeakSet
 
@@ -16,13 +18,30 @@ from torch import Tensor
 from surefoot.names import Which, brief, frozen_in, labelled, meant, one_answer, taken
 from surefoot.optimizers.hyperparameters import check_ranges
 
-__all__ = ["Group", "ParamGroups"]
+__all__ = ["Group", "ParamGroups", "hidden_from_compiler"]
 
 Group: TypeAlias = dict[str, Any]
 Ids: TypeAlias = set[int]
 
 ENTRIES = ("name", "frozen")
 """What a group may have beside its parameters and hyperparameters."""
+
+
+def hidden_from_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
+    """One of torch's methods that hides from torch's compiler, which it imports to do so: here, only if it is there.
+
+    That takes a second, at the first use of an optimizer.
+    """
+    plain = getattr(function, "__wrapped__", function)
+
+    @wraps(plain)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (function if "torch._dynamo" in sys.modules else plain)(*args, **kwargs)
+
+    return call
+
+
+_add_param_group = hidden_from_compiler(torch.optim.Optimizer.add_param_group)
 
 
 class ParamGroups(torch.optim.Optimizer):
@@ -312,7 +331,7 @@ class ParamGroups(torch.optim.Optimizer):
             scheduler.check_new({**group, "param_names": names})
             if any(scheduler.drives(known, *spot) for known in self.param_groups for spot in _spots(known)):
                 writers.append(scheduler)
-        super().add_param_group(group)
+        _add_param_group(self, group)
         self._tell(writers)
 
     def _tell(self, writers: Collection[Any] = ()) -> None:
