@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,10 +18,27 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+
+from surefoot.files import replacing
 
 __all__ = ["CheckpointError", "Stored", "load", "opened", "save"]
 
 FORMAT = "surefoot-1"
+NAMES = {
+    torch.bool: "BOOL",
+    **{
+        getattr(torch, f"{sign}int{bits}"): f"{'U' if sign else 'I'}{bits}"
+        for sign in ("u", "")
+        for bits in (8, 16, 32, 64)
+    },
+    **{torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"},
+    **{torch.float8_e4m3fn: "F8_E4M3", torch.float8_e4m3fnuz: "F8_E4M3FNUZ"},
+    **{torch.float8_e5m2: "F8_E5M2", torch.float8_e5m2fnuz: "F8_E5M2FNUZ", torch.float8_e8m0fnu: "F8_E8M0"},
+}
+"""What safetensors calls each dtype."""
+
+DTYPES = {name: dtype for dtype, name in NAMES.items()}
 CHUNK = 1 << 22  # bytes that are looked at together
 
 
@@ -38,9 +54,9 @@ class Stored:
         shape: Its shape.
     """
 
-    def __init__(self, file: BinaryIO, start: int, like: Tensor) -> None:
+    def __init__(self, file: BinaryIO, start: int, dtype: torch.dtype, shape: torch.Size) -> None:
         self._file, self._start = file, start
-        self.dtype, self.shape, self._stored_as = like.dtype, like.shape, (like.dtype, like.shape)
+        self.dtype, self.shape, self._stored_as = dtype, shape, (dtype, shape)
 
     @property
     def nbytes(self) -> int:
@@ -51,16 +67,14 @@ class Stored:
         """A tensor of its own, on the CPU."""
         dtype, shape = self._stored_as
         made = torch.empty(shape, dtype=dtype)
-        self._file.seek(self._start)
-        self._file.readinto(_bytes(made))  # type: ignore[attr-defined]
+        self._fill(_bytes(made))
         return made if dtype == self.dtype else torch.view_as_complex(made)
 
     def read_into(self, target: Tensor) -> None:
         """Fill a tensor of this shape, wherever it is, with no copy in between where none is needed."""
         plain = type(target.data) is Tensor and target.layout == torch.strided and target.is_contiguous()
         if plain and target.device.type == "cpu" and (target.dtype, target.shape) == self._stored_as:
-            self._file.seek(self._start)
-            self._file.readinto(_bytes(target.detach()))  # type: ignore[attr-defined]
+            self._fill(_bytes(target.detach()))
             torch.autograd.graph.increment_version(target)
         else:
             with torch.no_grad():
@@ -68,23 +82,33 @@ class Stored:
 
     def as_complex(self) -> Stored:
         """The same as complex numbers, whose two parts are its last dimension."""
-        made = copy(self)
-        made.dtype, made.shape = self.dtype.to_complex(), self.shape[:-1]
         if self.shape[-1:] != (2,) or not self.dtype.is_floating_point:
             raise ValueError(f"a tensor of {self.dtype} {tuple(self.shape)} holds no complex numbers")
+        made = copy(self)
+        made.dtype, made.shape = self.dtype.to_complex(), self.shape[:-1]
         return made
 
-    def checksum(self) -> int:
+    def checksum(self) -> str:
         """Of its bytes, dtype and shape."""
-        kind = f"{self.dtype} {tuple(self.shape)}"
-        value, left, buffer = zlib.crc32(kind.encode()), self.nbytes, bytearray(min(CHUNK, self.nbytes))
+        value, left, buffer = _start(self.dtype, self.shape), self.nbytes, bytearray(min(CHUNK, self.nbytes))
         self._file.seek(self._start)
         while left:
             view = memoryview(buffer)[: min(left, CHUNK)]
-            if not (got := self._file.readinto(view)):  # type: ignore[attr-defined]
-                raise ValueError("it ends in the middle of a tensor")
+            got = self._some(view)
             value, left = zlib.crc32(view[:got], value), left - got
-        return value
+        return f"{value:08x}"
+
+    def _fill(self, view: memoryview) -> None:
+        self._file.seek(self._start)
+        while len(view):
+            view = view[self._some(view) :]  # a read gives 2 GiB at most
+
+    def _some(self, view: memoryview) -> int:
+        """How much the next read gave."""
+        got: int = self._file.readinto(view)  # type: ignore[attr-defined]
+        if not got:
+            raise ValueError("it ends in the middle of a tensor")
+        return got
 
 
 def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
@@ -109,28 +133,26 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
         >>> load(path)
         {'weight': tensor([1., 1.]), 'betas': (0.9, 0.999)}
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    path = Path(path)
     tensors: dict[str, Tensor] = {}
-    document = _encode(tree, "", tensors, {})
-    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
-    metadata = {"format": FORMAT, "tree": json.dumps(document), "checksums": json.dumps(checksums)}
-    metadata["checksum"] = _header_checksum(metadata)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # this save's alone
-    try:
-        with open(beside, "wb") as file:  # fails with an OSError that names the path, and has the usual mode
-            mode = os.fstat(file.fileno()).st_mode
-        save_file(tensors, beside, metadata)
-        os.chmod(beside, mode)
-        _flush(beside)
-        os.replace(beside, path)
-        _flush(path.parent)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    document = json.dumps(_encode(tree, "", tensors, {}))
+    checksums = dict.fromkeys(tensors, "0" * 8)
+    with replacing(Path(os.path.realpath(path))) as file:
+        header = _header(tensors, document, checksums)
+        file.write(
+            header
+        )  # again when the checksums are known, of just these bytes, whatever else writes meanwhile
+        buffer = memoryview(bytearray(CHUNK))
+        for name, tensor in tensors.items():
+            value = _start(tensor.dtype, tensor.shape)
+            data = _bytes(tensor.resolve_conj().resolve_neg().cpu().contiguous())
+            for start in range(0, len(data), CHUNK):
+                chunk = buffer[: len(data[start : start + CHUNK])]
+                chunk[:] = data[start : start + CHUNK]
+                value = zlib.crc32(chunk, value)
+                file.write(chunk)
+            checksums[name] = f"{value:08x}"
+        file.seek(0)
+        file.write(_header(tensors, document, checksums))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -157,8 +179,8 @@ def opened(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb", buffering=0))
-            tree = _checked(path, file)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            tree = _checked(file)
+        except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path} is damaged, or not a checkpoint: {error}. Go back to another one."
             ) from error
@@ -174,30 +196,51 @@ def materialised(tree: Any) -> Any:
     return type(tree)(map(materialised, tree)) if isinstance(tree, list | tuple) else tree
 
 
-def _checked(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """The tree of a file that is whole."""
-    from safetensors import SafetensorError, safe_open
+def _header(tensors: dict[str, Tensor], document: str, checksums: dict[str, str]) -> bytes:
+    """What a safetensors file begins with; of one length whatever the checksums are."""
+    said = json.dumps(checksums)
+    checksum = _header_checksum(document, said)
+    layout: dict[str, Any] = {
+        "__metadata__": {"format": FORMAT, "tree": document, "checksums": said, "checksum": checksum}
+    }
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        kind = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape)}
+        layout[name] = {**kind, "data_offsets": [start, end]}
+    text = json.dumps(layout).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
-    try:
-        with safe_open(path, framework="pt") as whole:  # which checks the layout, and reads nothing more
-            metadata = whole.metadata() or {}
-            shells = {name: whole.get_tensor(name) for name in whole.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+
+def _checked(file: BinaryIO) -> dict[str, Any]:
+    """The tree of a file that is whole."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if not 0 < length <= size - 8:
+        raise ValueError("it has no header of safetensors")
+    layout = json.loads(file.read(length))
+    metadata = layout.pop("__metadata__", {})
     if metadata.get("format") != FORMAT:
         raise ValueError(f"its format is {metadata.get('format')!r}, this version reads {FORMAT!r}")
-    if metadata["checksum"] != _header_checksum(metadata):
+    document, said = metadata["tree"], metadata["checksums"]
+    if metadata["checksum"] != _header_checksum(document, said):
         raise ValueError("its header is not what was saved")
-    size = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(size))
-    starts = {name: 8 + size + header[name]["data_offsets"][0] for name in shells}
-    tensors = {name: Stored(file, starts[name], shell) for name, shell in shells.items()}
-    del shells
-    checksums = json.loads(metadata["checksums"])
+    tensors: dict[str, Stored] = {}
+    expected = 8 + length
+    for name, entry in layout.items():
+        dtype, shape, (start, end) = DTYPES[entry["dtype"]], torch.Size(entry["shape"]), entry["data_offsets"]
+        tensors[name] = Stored(file, 8 + length + start, dtype, shape)
+        if min(shape, default=0) < 0 or 8 + length + start != expected or end - start != tensors[name].nbytes:
+            raise ValueError(f"{name} is not where it should be")
+        expected = 8 + length + end
+    if expected != size:
+        raise ValueError(f"it has {size} bytes, and should have {expected}")
+    checksums = json.loads(said)
     for name in sorted(checksums.keys() | tensors.keys()):
         if name not in tensors or checksums.get(name) != tensors[name].checksum():
             raise ValueError(f"{name} is not what was saved")
-    tree: dict[str, Any] = _decode(json.loads(metadata["tree"]), tensors)
+    tree: dict[str, Any] = _decode(json.loads(document), tensors)
     return tree
 
 
@@ -206,23 +249,27 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor], memory: dict[Any
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
-        tensor, kind = (
-            value.detach().resolve_conj().resolve_neg(),
-            "complex" if value.is_complex() else "tensor",
-        )
+        tensor, kind = value.detach(), "complex" if value.is_complex() else "tensor"
+        if tensor.dtype not in NAMES and not tensor.is_complex():
+            raise TypeError(
+                f"{place} is a tensor of {tensor.dtype}: a checkpoint takes {', '.join(NAMES.values())}"
+            )
         if place in tensors:
             raise TypeError(f"two tensors are at {place}: rename the key that has a slash in it")
         if place == "__metadata__":
             raise TypeError("a tensor is at __metadata__, which safetensors keeps for itself: rename the key")
-        where = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
-        if tensor.numel() and where in memory:
+        where = (
+            tensor.data_ptr(),
+            tensor.dtype,
+            tensor.shape,
+            tensor.stride(),
+            tensor.is_conj(),
+            tensor.is_neg(),
+        )
+        if tensor.numel() and type(value) in (Tensor, Parameter) and where in memory:
             return {kind: memory[where]}
         memory[where] = place
-        plain = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).cpu()
-        start = plain.untyped_storage().data_ptr()
-        shared = start in memory  # safetensors stores no two tensors of one memory
-        memory[start] = place
-        tensors[place] = plain.clone(memory_format=torch.contiguous_format) if shared else plain.contiguous()
+        tensors[place] = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
         return {kind: place}
     if isinstance(value, dict):
         if not all(isinstance(key, str | int) and not isinstance(key, bool) for key in value):
@@ -251,12 +298,14 @@ def _decode(document: Any, tensors: dict[str, Stored]) -> Any:
         items = content.items() if kind == "dict" else content
         return {key: _decode(value, tensors) for key, value in items}
     sequence = {"list": list, "tuple": tuple}[kind]
+    if not isinstance(content, list):
+        raise TypeError(f"a {kind} is {type(content).__name__}")
     return sequence(_decode(value, tensors) for value in content)
 
 
-def _checksum(tensor: Tensor) -> int:
-    kind = f"{tensor.dtype} {tuple(tensor.shape)}"
-    return zlib.crc32(_bytes(tensor.cpu()), zlib.crc32(kind.encode()))
+def _start(dtype: torch.dtype, shape: torch.Size) -> int:
+    """What a tensor's checksum begins with."""
+    return zlib.crc32(f"{dtype} {tuple(shape)}".encode())
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -265,13 +314,5 @@ def _bytes(tensor: Tensor) -> memoryview:
     return memoryview(flat.numpy())  # type: ignore[arg-type]
 
 
-def _header_checksum(metadata: dict[str, str]) -> str:
-    return str(zlib.crc32((metadata["tree"] + metadata["checksums"]).encode()))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _header_checksum(document: str, checksums: str) -> str:
+    return f"{zlib.crc32((document + checksums).encode()):08x}"
