@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-__all__ = ["CheckpointError", "Stored", "load", "opened", "save"]
+__all__ = ["CheckpointError", "Stored", "load", "opened", "replacing", "save"]
 
 FORMAT = "surefoot-1"
 CHUNK = 1 << 22  # bytes that are looked at together
@@ -118,17 +118,29 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
     checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "tree": json.dumps(document), "checksums": json.dumps(checksums)}
     metadata["checksum"] = _header_checksum(metadata)
+    try:
+        with replacing(path) as beside:
+            save_file(tensors, beside, metadata)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write to in the block; after it that is flushed to the disk and renamed to ``path``.
+
+    Raises:
+        OSError: It cannot be written; what was at ``path`` is still there.
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # this save's alone
     try:
         with open(beside, "wb") as file:  # fails with an OSError that names the path, and has the usual mode
             mode = os.fstat(file.fileno()).st_mode
-        save_file(tensors, beside, metadata)
+        yield beside
         os.chmod(beside, mode)
         _flush(beside)
         os.replace(beside, path)
         _flush(path.parent)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
 
