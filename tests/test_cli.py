@@ -8,11 +8,14 @@ import sys
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 from typer.testing import CliRunner
 
-from surefoot import archive, cli
+import surefoot as optim
+from surefoot import archive, checkpoint, cli
 from surefoot.bench import Result, Work
 from surefoot.experiment import Experiment
+from surefoot.param_groups import no_decay, param_groups
 
 SHORT = ["--epochs", "2", "--batch-size", "256"]
 
@@ -213,6 +216,8 @@ def test_mistakes_about_groups_are_named(surefoot, arguments, message):
         ("train", "surefoot train digits --optimizer radam"),
         ("groups", 'surefoot groups digits --layer-decay 0.7 --frozen "0.*"'),
         ("schedule", 'surefoot schedule "warmup(500) >> cosine(10_000, to=0.1)"'),
+        ("inspect", "surefoot inspect runs/digits-1/checkpoint.safetensors"),
+        ("convert", "surefoot convert run.pt run.safetensors"),
     ],
 )
 def test_help_shows_an_example(command, example):
@@ -443,3 +448,167 @@ def test_schedule_without_plotext_says_what_to_install(drawn, monkeypatch):
     code, out, err = drawn(WARM)
     assert (code, out) == (1, [])
     assert err == ["Error: drawing in a terminal needs plotext: pip install 'surefoot[demo]'"]
+
+
+class Net(nn.Module):
+    """With long names, and one that would style the terminal and move its cursor."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder_of_what_was_read = nn.Sequential(nn.Linear(30, 20), nn.LayerNorm(20), nn.Linear(20, 30))
+        self.register_parameter("[red]\r\x1b[2J", nn.Parameter(torch.ones(3)))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A file of a run that has every part, after two steps."""
+    model = Net()
+    optimizer = optim.AdamW(param_groups(model, no_decay(), lr=1e-3, weight_decay=0.1))
+    loader = torch.utils.data.DataLoader(torch.ones(12, 30), batch_size=2, generator=torch.Generator())
+    run = optim.Run(
+        model,
+        optimizer,
+        loader,
+        lambda model, batch: model.encoder_of_what_was_read(batch).pow(2).mean(),
+        scheduler=optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=9),
+        scaler=torch.amp.GradScaler("cpu"),
+        ema=optim.swa_utils.AveragedModel(model),
+    )
+    training = optim.train(run, epochs=1)
+    next(training), next(training)
+    run.save(tmp_path / "run.safetensors", note="a", best=0.5)
+    return run, tmp_path / "run.safetensors"
+
+
+def test_inspect_shows_what_a_run_has_saved(surefoot, saved):
+    run, path = saved
+    code, said = surefoot("inspect", "run.safetensors")
+    assert code == 0
+    weight = "encoder_of_what_was_read.0.weight"
+    state = run.optimizer.state[run.model.get_parameter(weight)]
+    lr = run.optimizer.param_groups[0]["lr"]
+    norms = [
+        float(f"{tensor.double().norm():.3g}")
+        for tensor in (run.model.get_parameter(weight), state["exp_avg"], state["exp_avg_sq"])
+    ]
+    size = f"{path.stat().st_size / 1000:.1f} kB, saved by surefoot 0.1.0 with torch {torch.__version__}"
+    for row in (
+        f"run.safetensors: {size}",
+        "model Net 7 5.2 kB ema AveragedModel 8 5.2 kB",
+        "optimizer AdamW 18 10.3 kB step 2 scheduler OneCycleLR last_epoch 2 scaler GradScaler scale 65536.0",
+        "run epoch 0, batch 2, step 2 random 4",
+        "python, torch, loaders (1), numpy extra note, best",
+        f"lr=0.001 weight_decay=0.1 2 1,200 {lr:.3g} 0.1 2 encoder_of_what_was_read.0.weight",
+        f"{weight} 7.2 kB {' '.join(map(cli.terminal.number, norms))} 20 x 30, float32",
+        "and 5 smaller: --all shows them",
+    ):
+        assert row in said
+    assert "ema/module.encoder_of_what_was_read.1.bias" not in said
+    code, said = surefoot("inspect", "run.safetensors", "--all")
+    assert "ema/module.encoder_of_what_was_read.1.bias" in said
+    assert "smaller" not in said
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_inspect_is_as_wide_as_the_terminal_and_shows_names_whole(capsys, saved, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", ["surefoot", "inspect", "--all", str(saved[1])])
+    cli.console.file = None
+    with pytest.raises(SystemExit):
+        cli.main()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith(str(saved[1]))
+    assert max(map(len, lines)) <= columns
+    names = "".join(re.split(" {2,}", line)[0] for line in lines)
+    for name in ("encoder_of_what_was_read.2.weight", "ema/module.encoder_of_what_was_read.2.weight"):
+        assert f"{name}30 x 20, float32" in names
+    assert r"'[red]\r\x1b[2J'3, float32" in names
+
+
+def test_inspect_of_a_state_that_is_not_finite_or_has_no_numbers(surefoot, tmp_path):
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    checkpoint.save(tmp_path / "new.safetensors", optimizer=optimizer, extra=[1])
+    code, said = surefoot("inspect", "new.safetensors")
+    assert (code, "tensor size" in said) == (0, False)
+    assert "optimizer SGD parameters without names extra list" in said
+    assert said.endswith("0 2 ? 0.1 0 0, 1")  # how many parameters is not known
+
+    model.weight.data.fill_(float("nan"))
+    checkpoint.save(tmp_path / "nan.safetensors", model=model)
+    code, said = surefoot("inspect", "nan.safetensors")
+    assert (code, "weight 8 bytes nan 1 x 2, float32" in said) == (0, True)
+
+
+def test_inspect_says_what_is_wrong_with_a_file(surefoot, saved, tmp_path):
+    whole = saved[1].read_bytes()
+    (tmp_path / "short").write_bytes(whole[:-1])
+    (tmp_path / "flipped").write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    (tmp_path / "text").write_text("hello")
+    archive.save(tmp_path / "tree", {"weight": torch.ones(2)})
+    odd = {"class": "SGD", "state": {}, "named": True}
+    archive.save(
+        tmp_path / "odd", {"versions": {"surefoot": "1", "torch": "2"}, "extra": None, "optimizer": odd}
+    )
+    torch.save({"epoch": 3}, tmp_path / "a run.pt")
+    torch.save({"epoch": 3}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    for name, message in (
+        ("short", "is damaged, or not a checkpoint: "),
+        ("flipped", "is not what was saved. Go back to another one."),
+        ("text", "is damaged, or not a checkpoint: "),
+        ("tree", "is no checkpoint of a training: pass a file that checkpoint.save wrote"),
+        ("odd", "is no checkpoint of a training: KeyError('param_groups')"),
+        ("nothing", "there is no file at nothing"),
+        ("a run.pt", "is a torch file: run surefoot convert 'a run.pt' 'a run.safetensors' and inspect that"),
+        ("legacy.pt", "is a torch file: run surefoot convert legacy.pt legacy.safetensors and inspect that"),
+    ):
+        code, said = surefoot("inspect", name)
+        assert code == 1
+        assert message in said
+        assert name in said
+        assert said.count("Error:") == 1
+        assert "Traceback" not in said
+
+
+def test_convert_goes_to_torch_and_back(surefoot, saved, tmp_path):
+    run, _ = saved
+    code, said = surefoot("convert", "run.safetensors", "run.pt")
+    assert (code, said) == (0, "Written to run.pt")
+    content = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert [*content] == ["model", "ema", "optimizer", "scheduler", "scaler", "extra"]
+    theirs = torch.optim.AdamW(param_groups(Net(), no_decay(), lr=1.0, weight_decay=0.2))
+    theirs.load_state_dict(content["optimizer"])
+
+    (tmp_path / "again.safetensors").write_text("mine")
+    code, said = surefoot("convert", "run.pt", "again.safetensors")
+    assert (code, (tmp_path / "again.safetensors").read_text()) == (1, "mine")
+    assert said == (
+        "Error: there is something at again.safetensors: name another file, or pass --force to replace it"
+    )
+    code, said = surefoot("convert", "run.pt", "again.safetensors", "--force")
+    assert code == 0
+    assert said.startswith("Written to again.safetensors part class tensors size model ? 7 5.2 kB ema ? 8")
+    old = run.model.state_dict()
+    for param in run.model.parameters():
+        param.data.zero_()
+    assert run.resume(tmp_path / "again.safetensors") == {"note": "a", "best": 0.5}
+    assert all(torch.equal(old[name], value) for name, value in run.model.state_dict().items())
+
+
+def test_convert_says_what_it_cannot_do(surefoot, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, ("boom",)
+
+    torch.save({"epoch": Bomb()}, tmp_path / "bomb.pt")
+    (tmp_path / "text").write_text("hello")
+    for arguments, code, message in (
+        (("bomb.pt", "new"), 1, "Error: bomb.pt holds more than tensors and plain values: posix.mkdir, with"),
+        (("text", "new"), 1, "Error: text is not a checkpoint: surefoot convert takes what torch.save or"),
+        (("nothing", "new"), 1, "Error: there is no file at nothing"),
+        (("text", "nowhere/new"), 2, "Error: TARGET is 'nowhere/new': name a file in a folder that exists"),
+        (("text", "."), 2, "Error: TARGET is '.': name a file in a folder that exists"),
+    ):
+        assert surefoot("convert", *arguments)[0] == code
+        assert message in surefoot("convert", *arguments)[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bomb.pt", "text"]

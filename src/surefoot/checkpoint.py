@@ -120,10 +120,16 @@ def save(
             module = _unwrapped(module)
             parts[name] = {"class": type(module).__name__, "state": dict(module.state_dict())}
     if optimizer is not None:
-        parts["optimizer"] = _optimizer_part(optimizer, model)
+        names = names_in(optimizer.param_groups, model)
+        parts["optimizer"] = optimizer_part(type(optimizer).__name__, optimizer.state_dict(), *names)
     for name, stateful in (("scheduler", scheduler), ("scaler", scaler)):
         if stateful is not None:
             parts[name] = {"class": type(stateful).__name__, "state": stateful.state_dict()}
+    write(path, parts, extra)
+
+
+def write(path: str | os.PathLike[str], parts: dict[str, Any], extra: Any) -> None:
+    """As :func:`save`, of parts that are state already."""
     versions = {"surefoot": version("surefoot"), "torch": torch.__version__}
     archive.save(path, {"versions": versions, **parts, "extra": extra})
 
@@ -320,30 +326,40 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return inner  # type: ignore[no-any-return]
 
 
-def _names(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> tuple[list[list[str]], bool]:
+def names_in(groups: list[Group], model: nn.Module | None = None) -> tuple[list[list[str]], bool]:
     """What each parameter of each group is called, and whether that is more than its place."""
-    groups = [group["params"] for group in optimizer.param_groups]
+    members = [group["params"] for group in groups]
     if model is not None:
         names = {id(param): name for name, param in _unwrapped(model).named_parameters()}
-        unknown = [tuple(p.shape) for params in groups for p in params if id(p) not in names]
+        unknown = [tuple(p.shape) for params in members for p in params if id(p) not in names]
         if unknown:
             raise ValueError(f"the optimizer has parameters of shapes {unknown} that are not the model's")
-        return [[names[id(param)] for param in params] for params in groups], True
-    given = [list(group.get("param_names", ())) for group in optimizer.param_groups]
-    if [*map(len, given)] == [*map(len, groups)] and len({*_flat(given)}) == len(_flat(given)):
+        return [[names[id(param)] for param in params] for params in members], True
+    given = [list(group.get("param_names") or ()) for group in groups]
+    if [*map(len, given)] == [*map(len, members)] and len({*_flat(given)}) == len(_flat(given)):
         return given, True
-    places = iter(range(len(_flat(groups))))
-    return [[str(next(places)) for _ in params] for params in groups], False
+    places = iter(range(len(_flat(members))))
+    return [[str(next(places)) for _ in params] for params in members], False
 
 
-def _optimizer_part(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[str, Any]:
-    names, named = _names(optimizer, model)
-    state = optimizer.state_dict()
-    flat, left_out = _flat(names), {"params", "param_names", *EXECUTION}
+def optimizer_part(
+    kind: str | None, state: dict[str, Any], names: list[list[str]], named: bool
+) -> dict[str, Any]:
+    """What is kept of a ``state_dict``: all by name, without how steps are executed.
+
+    Args:
+        kind: The class; None fits any.
+        state: The ``state_dict``.
+        names: What its parameters are called, as of :func:`names_in`.
+        named: Whether that is more than their place.
+    """
+    numbers = _flat(group["params"] for group in state["param_groups"])
+    name_of = dict(zip(numbers, _flat(names), strict=True))
+    left_out = {"params", "param_names", *EXECUTION}
     return {
-        "class": type(optimizer).__name__,
+        "class": kind,
         "named": named,
-        "state": {flat[key] if isinstance(key, int) else key: entry for key, entry in state["state"].items()},
+        "state": {name_of.get(key, key): entry for key, entry in state["state"].items()},
         "param_groups": [
             {"params": params, **{key: value for key, value in group.items() if key not in left_out}}
             for params, group in zip(names, state["param_groups"], strict=True)
@@ -389,7 +405,7 @@ def _plan_optimizer(
     hyper: str,
     report: Report,
 ) -> Callable[[], None]:
-    names, named = _names(optimizer, model)
+    names, named = names_in(optimizer.param_groups, model)
     flat, kind, saved_kind = _flat(names), type(optimizer).__name__, part["class"]
     saved = [list(group["params"]) for group in part["param_groups"]]
     state = part["state"]

@@ -1,4 +1,4 @@
-"""The command line: ``surefoot train digits``, ``surefoot bench`` and ``surefoot schedule "warmup(5) >> linear(20)"``."""
+"""The command line: ``surefoot train digits``, ``surefoot bench``, ``surefoot inspect run.safetensors`` and others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -24,10 +24,12 @@ try:
 except ImportError:
     sys.exit("The surefoot command needs typer and rich: pip install 'surefoot[demo]'")
 
-from surefoot import files, param_groups, plots, terminal
+from surefoot import checkpoint, contents, files, param_groups, plots, terminal
 from surefoot.bench import Result, Work, machine, select, write_csv
 from surefoot.bench.table import LEGEND, results_table
+from surefoot.checkpoint import CheckpointError
 from surefoot.checks import finite, positive
+from surefoot.convert import from_torch, is_torch, to_torch
 from surefoot.curves import Curve, parse, vocabulary
 from surefoot.experiment import OPTIMIZERS, SCHEDULES, Experiment, Row, Settings
 from surefoot.optimizers import AdamW
@@ -344,6 +346,49 @@ def groups(
     for row in rows:
         table.add_row(*(escape(str(row[str(column.header).replace(" ", "_")])) for column in table.columns))
     console.print(table)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file that checkpoint.save wrote.")],
+    every: Annotated[bool, typer.Option("--all", help="All tensors, not only the largest.")] = False,
+) -> None:
+    """Show what is in a checkpoint.
+
+    Its parts and where they are, the parameter groups, and the largest tensors with the norms of their state.
+
+    Example: `surefoot inspect runs/digits-1/checkpoint.safetensors`
+    """
+    if is_torch(path):
+        command = shlex.join(["surefoot", "convert", str(path), str(path.with_suffix(".safetensors"))])
+        raise CheckpointError(f"{path} is a torch file: run {command} and inspect that")
+    with checkpoint.opened(path) as saved:
+        for shown in contents.tables(saved, every):
+            console.print(shown, soft_wrap=isinstance(shown, str))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A file of torch.save, or a checkpoint.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="A checkpoint, or a file that torch.load reads.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at TARGET.")] = False,
+) -> None:
+    """Turn a torch file into a checkpoint, or a checkpoint into a torch file.
+
+    What SOURCE is decides which. Loading it runs no code: of a torch file only tensors and plain values are read.
+
+    Example: `surefoot convert run.pt run.safetensors`
+    """
+    if target.is_dir() or not target.parent.is_dir():
+        _plain_usage_error(f"TARGET is {str(target)!r}: name a file in a folder that exists")
+    comes_in = is_torch(source)  # asked before, because SOURCE may be TARGET
+    (from_torch if comes_in else to_torch)(source, target, force=force)
+    console.print(f"Written to {escape(str(target))}", soft_wrap=True)
+    if comes_in:  # torch files are laid out by anyone's taste: say what was found
+        with checkpoint.opened(target) as saved:
+            console.print("", *islice(contents.tables(saved), 1, 2), sep="\n")
 
 
 def _plain_usage_error(message: str) -> NoReturn:
