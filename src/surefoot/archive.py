@@ -51,16 +51,14 @@ class Stored:
         """A tensor of its own, on the CPU."""
         dtype, shape = self._stored_as
         made = torch.empty(shape, dtype=dtype)
-        self._file.seek(self._start)
-        self._file.readinto(_bytes(made))  # type: ignore[attr-defined]
+        self._fill(_bytes(made))
         return made if dtype == self.dtype else torch.view_as_complex(made)
 
     def read_into(self, target: Tensor) -> None:
         """Fill a tensor of this shape, wherever it is, with no copy in between where none is needed."""
         plain = type(target.data) is Tensor and target.layout == torch.strided and target.is_contiguous()
         if plain and target.device.type == "cpu" and (target.dtype, target.shape) == self._stored_as:
-            self._file.seek(self._start)
-            self._file.readinto(_bytes(target.detach()))  # type: ignore[attr-defined]
+            self._fill(_bytes(target.detach()))
             torch.autograd.graph.increment_version(target)
         else:
             with torch.no_grad():
@@ -81,10 +79,19 @@ class Stored:
         self._file.seek(self._start)
         while left:
             view = memoryview(buffer)[: min(left, CHUNK)]
-            if not (got := self._file.readinto(view)):  # type: ignore[attr-defined]
-                raise ValueError("it ends in the middle of a tensor")
-            value, left = zlib.crc32(view[:got], value), left - got
+            value, left = zlib.crc32(view[: (got := self._some(view))], value), left - got
         return value
+
+    def _fill(self, view: memoryview) -> None:
+        self._file.seek(self._start)
+        while len(view):
+            view = view[self._some(view) :]  # a read gives 2 GiB at most
+
+    def _some(self, view: memoryview) -> int:
+        """How much the next read gave."""
+        if not (got := self._file.readinto(view)):  # type: ignore[attr-defined]
+            raise ValueError("it ends in the middle of a tensor")
+        return int(got)
 
 
 def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
@@ -251,6 +258,8 @@ def _decode(document: Any, tensors: dict[str, Stored]) -> Any:
         items = content.items() if kind == "dict" else content
         return {key: _decode(value, tensors) for key, value in items}
     sequence = {"list": list, "tuple": tuple}[kind]
+    if not isinstance(content, list):
+        raise TypeError(f"a {kind} is {type(content).__name__}")
     return sequence(_decode(value, tensors) for value in content)
 
 
