@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,29 @@ LIKE_PARAM = {
 }
 LIKE_PARAM |= {"sum", "acc_delta", "prev", "step_size", "ax"}
 """State of torch's optimizers that has its parameter's shape; LBFGS and others keep what has not."""
+
+COUNTERS = {"step", "mu_product", "eta", "mu"}
+"""State of an optimizer that is a number."""
+
+DOES_NOT_FIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What is raised by what is given something else than it knows."""
+
+NAMES = {"params", "param_names", "name", "frozen"}
+"""Entries of a group that say whose it is."""
+
+READ_WITH_CARE = {"curves", "plateau", "_schedulers", "lr_lambdas"}
+"""State of a scheduler that may be another's."""
+
+OFTEN_LEFT_OUT = {"_sets_lr", "_due", "bases", "scheduled", "plateau"}
+"""State of a scheduler of ours that is there only if there is something to say."""
 
 PARTS = ("model", "ema", "optimizer", "scheduler", "scaler")
 
@@ -207,7 +231,7 @@ class Saved:
         if hyper not in ("saved", "mine"):
             raise ValueError(f"hyper={hyper!r} must be 'saved' or 'mine'")
         targets = {name: target for name, target in targets.items() if target is not None}
-        report, work = Report(extra=self.extra), []
+        report, work = Report(extra=self.extra), list[_Work]()
         for name in (part for part in PARTS if part in targets):
             if name not in self.parts:
                 report.missing.append(name)
@@ -220,13 +244,40 @@ class Saved:
                     work.append(_plan_optimizer(part, target, targets.get("model"), strict, hyper, report))
                 else:
                     work.append(_plan_stateful(name, part, target, targets.get("optimizer"), hyper, report))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except DOES_NOT_FIT as error:
                 raise CheckpointError(f"{self.path} does not fit: the {name}: {error}") from error
         if strict and not report.complete:
             raise CheckpointError(f"{self.path} does not fit: {_misfits(report)}")
-        for apply in work:
-            apply()
+        undo = [each.remember() for each in work]
+        try:
+            for each in work:
+                each.settle()
+        except BaseException as error:
+            for back in undo:
+                back()
+            if isinstance(error, DOES_NOT_FIT):
+                said = f"the {each.name}: {error}. Nothing was changed"
+                raise CheckpointError(f"{self.path} does not fit: {said}") from error
+            raise
+        undo.clear()  # with old state, before there is new
+        for each in work:
+            each.read()
         return report
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass
+class _Work:
+    """How a part is loaded: first what may turn out not to fit, and can be taken back, then its tensors."""
+
+    name: str
+    read: Callable[[], None] = _nothing
+    settle: Callable[[], None] = _nothing
+    remember: Callable[[], Callable[[], None]] = lambda: _nothing
+    """Returns what takes ``settle`` back."""
 
 
 class CheckpointManager:
@@ -351,9 +402,7 @@ def _optimizer_part(optimizer: torch.optim.Optimizer, model: nn.Module | None) -
     }
 
 
-def _plan_module(
-    name: str, part: dict[str, Any], module: nn.Module, strict: bool, report: Report
-) -> Callable[[], None]:
+def _plan_module(name: str, part: dict[str, Any], module: nn.Module, strict: bool, report: Report) -> _Work:
     theirs, ours = part["state"], module.state_dict(keep_vars=True)
     report.missing += [f"{name}/{key}" for key in ours if key not in theirs]
     report.left_over += [f"{name}/{key}" for key in theirs if key not in ours]
@@ -370,15 +419,30 @@ def _plan_module(
             report.differs.append(f"{name}/{key} is {_kind(value)} there, {_kind(ours[key])} here")
     report.loaded += [f"{name}/{key}" for key in fitting]
 
-    def apply() -> None:
-        for key, value in fitting.items():
-            if isinstance(value, Stored):
-                value.read_into(ours[key])
-            else:
-                owner = module.get_submodule(key.removesuffix("_extra_state").rstrip("."))
-                owner.set_extra_state(materialised(value))
+    tensors = {key: value for key, value in fitting.items() if isinstance(value, Stored)}
+    owners = {
+        key: module.get_submodule(key.removesuffix("_extra_state").rstrip("."))
+        for key in fitting.keys() - tensors.keys()
+    }
 
-    return apply
+    def read() -> None:
+        for key, value in tensors.items():
+            value.read_into(ours[key])
+
+    def settle() -> None:
+        for key, owner in owners.items():
+            owner.set_extra_state(materialised(fitting[key]))
+
+    def remember() -> Callable[[], None]:
+        before = [(owner, deepcopy(owner.get_extra_state())) for owner in owners.values()]
+
+        def undo() -> None:
+            for owner, state in before:
+                owner.set_extra_state(state)
+
+        return undo
+
+    return _Work(name, read, settle, remember)
 
 
 def _plan_optimizer(
@@ -388,7 +452,7 @@ def _plan_optimizer(
     strict: bool,
     hyper: str,
     report: Report,
-) -> Callable[[], None]:
+) -> _Work:
     names, named = _names(optimizer, model)
     flat, kind, saved_kind = _flat(names), type(optimizer).__name__, part["class"]
     saved = [list(group["params"]) for group in part["param_groups"]]
@@ -423,6 +487,8 @@ def _plan_optimizer(
             )
         if groups is None:
             report.notes.append("optimizer: its groups are others, hyperparameters are yours")
+        for group, theirs in zip(groups or (), part["param_groups"], strict=False):
+            _compare_settings(optimizer, group, theirs, report)
     settings_of = {
         name: group for group, params in zip(part["param_groups"], saved, strict=True) for name in params
     }
@@ -436,13 +502,11 @@ def _plan_optimizer(
         if name not in owners:
             continue
         param, group = owners[name]
-        odd = [
-            f"{key} {tuple(value.shape)}"
-            for key, value in entry.items()
-            if key in LIKE_PARAM and _shape(value) not in (None, tuple(param.shape))
-        ]
+        odd = {key: value for key, value in entry.items() if not _is_state(key, value, param)}
         if odd:
-            report.differs.append(f"optimizer/{name} has {', '.join(odd)} there, {tuple(param.shape)} here")
+            said = _kind if any(_shape(each) in (None, param.shape) for each in odd.values()) else _shape
+            listed = ", ".join(f"{key} {said(value)}" for key, value in odd.items())
+            report.differs.append(f"optimizer/{name} has {listed} there, {said(param)} here")
             continue
         if moves:
             entry, how = transfer(materialised(entry), saved_kind, settings_of[name], kind, group)
@@ -451,40 +515,92 @@ def _plan_optimizer(
             optimizer.check_state(name, group, entry)
         fitting[name] = entry
     report.loaded += [f"optimizer/{name}" for name in fitting]
+    kept = {name: entry for name, entry in state.items() if name not in settings_of}
+    entries = [entry.keys() for entry in fitting.values()]
+    # State of no parameter is its optimizer's own, unless it is like that of a parameter, or there is no other.
+    strange = [name for name, entry in kept.items() if _keys(entry) in entries or not (entries or moves)]
+    report.left_over += [f"optimizer/{name}" for name in strange]
 
-    def apply() -> None:
+    def settle() -> None:
+        if groups is not None:
+            _load_groups(optimizer, groups, part["param_groups"])
+
+    def remember() -> Callable[[], None]:
+        state, back = optimizer.state, _remembered(optimizer)
+
+        def undo() -> None:
+            back()
+            optimizer.__setstate__({"state": state, "param_groups": optimizer.param_groups})
+
+        return undo
+
+    def read() -> None:
         if groups is None:
             optimizer.state.clear()
-        else:
-            _load_groups(optimizer, groups, part["param_groups"])
         owners = {id(param): group for group in optimizer.param_groups for param in group["params"]}
         params = dict(zip(flat, _flat(group["params"] for group in own), strict=True))
         for name, entry in fitting.items():
             param = params[name]
             optimizer.state[param] = _state_of(optimizer, name, param, owners[id(param)], entry)
-        optimizer.state.update({key: materialised(v) for key, v in state.items() if key not in settings_of})
+        optimizer.state.update({key: materialised(entry) for key, entry in kept.items()})
 
     own = [dict(group) for group in optimizer.param_groups]
-    return apply
+    return _Work("optimizer", read, settle, remember)
+
+
+def _compare_settings(optimizer: torch.optim.Optimizer, group: Group, saved: Group, report: Report) -> None:
+    """Whether hyperparameters of a group can be those that were saved."""
+    place = "optimizer/param_groups"
+    theirs = {name: value for name, value in saved.items() if name not in NAMES}
+    _renamed(place, theirs, group, group.keys() - {*EXECUTION, *NAMES}, report)
+    for name in group.keys() & theirs.keys():
+        report.differs += _unlike(f"{place}/{name}", theirs[name], group[name])
+    if isinstance(optimizer, Optimizer):
+        optimizer.check_hyperparameters({**group, **materialised(theirs)})
+
+
+def _is_state(key: str, value: Any, param: Tensor) -> bool:
+    """Whether a value can be what such a key says of a parameter."""
+    if key in COUNTERS:
+        return _sort(value) == "a number" and getattr(value, "dtype", param.dtype).is_floating_point
+    if key not in LIKE_PARAM or (key == "momentum_buffer" and value is None):  # as torch's SGD may have it
+        return True
+    kinds = [(k.is_floating_point, k.is_complex) for k in (getattr(value, "dtype", torch.int64), param.dtype)]
+    return _shape(value) == tuple(param.shape) and kinds[0] == kinds[1]
+
+
+def _remembered(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """What gives an optimizer its groups back, as they are now."""
+    groups, before = optimizer.param_groups, optimizer.param_groups[:]
+    entries = [{k: v.clone() if isinstance(v, Tensor) else v for k, v in group.items()} for group in before]
+    own = [dict(group) for group in before]
+
+    def undo() -> None:
+        for group, kept, values in zip(before, own, entries, strict=True):
+            for name, value in kept.items():
+                if isinstance(value, Tensor):
+                    value.data.copy_(values[name])
+            group.clear()
+            group.update(kept)
+        groups[:] = before
+        optimizer.param_groups = groups
+
+    return undo
 
 
 def _load_groups(optimizer: torch.optim.Optimizer, groups: list[Group], saved: list[Group]) -> None:
     """Take saved groups up, and drop all state."""
-    before, places = optimizer.param_groups[:], iter(range(len(_flat(g["params"] for g in groups))))
+    places = iter(range(len(_flat(group["params"] for group in groups))))
     optimizer.param_groups[:] = groups
-    try:
-        optimizer.load_state_dict(
-            {
-                "state": {},
-                "param_groups": [
-                    {**mine, **materialised(theirs), "params": [next(places) for _ in mine["params"]]}
-                    for mine, theirs in zip(groups, saved, strict=True)
-                ],
-            }
-        )
-    except BaseException:
-        optimizer.param_groups[:] = before
-        raise
+    optimizer.load_state_dict(
+        {
+            "state": {},
+            "param_groups": [
+                {**mine, **materialised(theirs), "params": [next(places) for _ in mine["params"]]}
+                for mine, theirs in zip(groups, saved, strict=True)
+            ],
+        }
+    )
 
 
 def _state_of(
@@ -514,12 +630,20 @@ def _plan_stateful(
     optimizer: torch.optim.Optimizer | None,
     hyper: str,
     report: Report,
-) -> Callable[[], None]:
+) -> _Work:
     if part["class"] not in (type(target).__name__, None):
         report.differs.append(f"{name} is {part['class']} there, {type(target).__name__} here")
+    saved, ours = part["state"], target.state_dict()
+    if not isinstance(saved, dict):
+        report.differs.append(f"{name} is {_sort(saved)} there, a dict here")
+    elif saved and ours:  # that of a scaler that is not enabled is empty
+        _renamed(name, saved, ours, ours.keys() - OFTEN_LEFT_OUT, report)
+        known = isinstance(target, Scheduler) or type(target).__module__.startswith("torch.")
+        for key in (saved.keys() & ours.keys()) - READ_WITH_CARE:
+            report.differs += _unlike(f"{name}/{key}", saved[key], ours[key], open_to_none=not known)
     report.loaded.append(name)
 
-    def apply() -> None:
+    def settle() -> None:
         state = materialised(part["state"])
         if name == "scheduler" and hyper == "mine" and isinstance(target, Scheduler):
             bases = ("base_lrs", "bases", "scheduled")
@@ -532,10 +656,63 @@ def _plan_stateful(
             for group, loaded in zip(optimizer.param_groups, before, strict=True):
                 group.update(loaded)
             return
-        if state or name != "scaler":  # that of a scaler that is not enabled is empty
+        if state or name != "scaler":
             target.load_state_dict(state)
 
-    return apply
+    def remember() -> Callable[[], None]:
+        driven = getattr(target, "optimizer", None)
+        groups = _remembered(driven) if isinstance(driven, torch.optim.Optimizer) else _nothing
+
+        def undo() -> None:
+            groups()  # it may look at them, and write to them
+            if ours:
+                target.load_state_dict(ours)
+            groups()
+
+        return undo
+
+    ours = deepcopy(ours)
+    return _Work(name, settle=settle, remember=remember)
+
+
+def _renamed(place: str, saved: Group, ours: Group, wanted: Iterable[str], report: Report) -> None:
+    """Report what is not there if there is something else; another version may have more entries, or fewer."""
+    missing, left_over = sorted({*wanted} - saved.keys()), sorted(saved.keys() - ours.keys())
+    if missing and left_over:
+        report.missing += [f"{place}/{name}" for name in missing]
+        report.left_over += [f"{place}/{name}" for name in left_over]
+
+
+def _unlike(place: str, there: Any, here: Any, open_to_none: bool = False) -> list[str]:
+    """Where plain values are of another kind than those here."""
+    kinds = _sort(there), _sort(here)
+    if kinds[1] == "None" or (open_to_none and kinds[0] == "None"):
+        return []
+    if kinds[0] != kinds[1]:
+        return [f"{place} is {kinds[0]} there, {kinds[1]} here"]
+    pairs: Iterable[tuple[Any, Any, Any]] = ()
+    if kinds[0] == "a dict":
+        if there.keys() - here.keys() and here.keys() - there.keys():
+            return [f"{place} has {_some([*there])} there, {_some([*here])} here"]
+        pairs = [(key, there[key], here[key]) for key in there.keys() & here.keys()]
+    elif kinds[0] == "a list":
+        pairs = zip(range(len(there)), there, here, strict=False)
+    return _flat(_unlike(f"{place}/{key}", there, here, open_to_none) for key, there, here in pairs)
+
+
+def _sort(value: Any) -> str:
+    """What kind of thing a value is; an int may be a float, a tuple a list, and a tensor of one a number."""
+    if isinstance(value, Tensor | Stored):
+        return "a number" if value.shape.numel() == 1 else "a tensor"
+    kinds = {bool: "a bool", int: "a number", float: "a number", str: "a text", dict: "a dict"}
+    kinds |= {list: "a list", tuple: "a list", type(None): "None"}
+    return next(
+        (said for kind, said in kinds.items() if isinstance(value, kind)), f"a {type(value).__name__}"
+    )
+
+
+def _keys(entry: Any) -> Any:
+    return entry.keys() if isinstance(entry, dict) else None
 
 
 def _kind(value: Any) -> str:
