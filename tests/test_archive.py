@@ -1,4 +1,5 @@
 import builtins
+import io
 import json
 import math
 import os
@@ -400,6 +401,24 @@ def test_a_read_only_folder_is_an_error_that_names_it(path: Path, monkeypatch: p
         with pytest.raises(PermissionError, match=path.name):
             archive.save(path, {"step": 2})
     assert archive.load(path) == {"step": 1}
+
+
+def test_a_read_that_gives_only_a_part_is_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system does with more than 2 GiB."""
+
+    class Short(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            return super().readinto(memoryview(buffer)[:7])
+
+    tree = {"a": torch.randn(5, 3), "b": torch.randn(3, dtype=torch.complex64)}
+    archive.save(path, tree)
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "open", lambda path, *args, **kwargs: Short(path), raising=False)
+        assert bits(archive.load(path)) == bits(tree)
+        with archive.opened(path) as stored:
+            target = torch.zeros(5, 3)
+            stored["a"].read_into(target)
+    assert bits(target) == bits(tree["a"])
 
 
 # Loading what is not a checkpoint

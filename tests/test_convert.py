@@ -145,7 +145,7 @@ def test_a_checkpoint_of_ours_loads_in_torch_and_comes_back(
     with checkpoint.opened(target) as saved, checkpoint.opened(tmp_path / "again.safetensors") as again:
         for name, part in saved.parts.items():
             assert again.parts[name]["class"] is None
-            pair = ({**each, "class": None} for each in (part, again.parts[name]))
+            pair = ({**each, "class": None, "shapes": None} for each in (part, again.parts[name]))
             assert len({repr(bits(archive.materialised(each))) for each in pair}) == 1
         assert again.extra == saved.extra
 

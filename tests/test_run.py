@@ -435,6 +435,34 @@ def test_a_checkpoint_of_something_else_is_an_error(tree: Any, tmp_path: Path) -
     assert whole(run) == before
 
 
+RNG = {
+    "run/rng/now/torch": torch.zeros(3),
+    "run/rng/pass_start/python": [3, [1], None],
+    "run/position/step": "7",
+}
+
+
+@pytest.mark.parametrize("place", RNG)
+def test_what_cannot_be_a_state_of_generators_is_an_error_that_changes_nothing(
+    place: str, tmp_path: Path
+) -> None:
+    run = run_of()
+    go(run, 2)
+    run.save(tmp_path / "run")
+    tree = archive.load(tmp_path / "run")
+    *way, last = place.split("/")
+    inside = tree["extra"]
+    for name in way:
+        inside = inside[name]
+    inside[last] = RNG[place]
+    archive.save(tmp_path / "run", tree)
+    go(run, 2)
+    before = whole(run)
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'run'} is of another run"):
+        run.resume(tmp_path / "run")
+    assert whole(run) == before
+
+
 def test_a_missing_checkpoint_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
     run = run_of()
     before = whole(run)

@@ -10,7 +10,7 @@ import torch
 from cases import Case
 from walk import assert_same, copies, gradients, params_of, walk
 
-from surefoot.transfer import MOMENTS, transfer
+from surefoot.transfer import MOMENTS, transfer, transferable
 
 PLAIN = {name: Case(name, {"weight_decay": 0.0}) for name in sorted(MOMENTS)}
 
@@ -19,8 +19,8 @@ def moved(source, target, **settings):
     """The target's state as the source's."""
     for mine, other in zip(params_of(source), params_of(target), strict=True):
         kinds = type(source).__name__, settings, type(target).__name__
-        target.state[other], how = transfer(source.state[mine], *kinds, target.param_groups[0])
-    return how
+        target.state[other] = transfer(source.state[mine], *kinds, target.param_groups[0])
+    return transferable(source.state[mine], *kinds)
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.permutations(PLAIN, 2)))
@@ -67,6 +67,7 @@ def test_a_largest_square_that_is_new_starts_from_the_square():
         ("SGD", "Adam", {"momentum_buffer": None}),
         ("RMSprop", "Adam", {"step": torch.tensor(1.0), "square_avg": torch.ones(2)}),
         ("Adam", "SGD", {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}),
+        ("SGD", "Adam", {"momentum_buffer": torch.ones(2)}),
         ("Adam", "Lion", {"exp_avg": torch.ones(2)}),
     ],
 )
@@ -75,4 +76,4 @@ def test_what_means_nothing_is_an_error(before, after, entry):
         f"state of {before} ({', '.join(entry)}) means nothing to {after}: leave the optimizer out"
     )
     with pytest.raises(ValueError, match=message):
-        transfer(entry, before, {"momentum": 0.9}, after, {"betas": (0.9, 0.999)})
+        transfer(entry, before, {"momentum": 0.9, "dampening": 1}, after, {"betas": (0.9, 0.999)})

@@ -67,14 +67,16 @@ class Stored:
         """A tensor of its own, on the CPU."""
         dtype, shape = self._stored_as
         made = torch.empty(shape, dtype=dtype)
-        self._fill(_bytes(made))
+        self._file.seek(self._start)
+        _fill(self._file, _bytes(made))
         return made if dtype == self.dtype else torch.view_as_complex(made)
 
     def read_into(self, target: Tensor) -> None:
         """Fill a tensor of this shape, wherever it is, with no copy in between where none is needed."""
         plain = type(target.data) is Tensor and target.layout == torch.strided and target.is_contiguous()
         if plain and target.device.type == "cpu" and (target.dtype, target.shape) == self._stored_as:
-            self._fill(_bytes(target.detach()))
+            self._file.seek(self._start)
+            _fill(self._file, _bytes(target.detach()))
             torch.autograd.graph.increment_version(target)
         else:
             with torch.no_grad():
@@ -88,27 +90,19 @@ class Stored:
         made.dtype, made.shape = self.dtype.to_complex(), self.shape[:-1]
         return made
 
+    def equals(self, other: Stored) -> bool:
+        """Whether the file says the same of both."""
+        return self._start == other._start or self.checksum() == other.checksum()
+
     def checksum(self) -> str:
         """Of its bytes, dtype and shape."""
         value, left, buffer = _start(self.dtype, self.shape), self.nbytes, bytearray(min(CHUNK, self.nbytes))
         self._file.seek(self._start)
         while left:
             view = memoryview(buffer)[: min(left, CHUNK)]
-            got = self._some(view)
+            got = _some(self._file, view)
             value, left = zlib.crc32(view[:got], value), left - got
         return f"{value:08x}"
-
-    def _fill(self, view: memoryview) -> None:
-        self._file.seek(self._start)
-        while len(view):
-            view = view[self._some(view) :]  # a read gives 2 GiB at most
-
-    def _some(self, view: memoryview) -> int:
-        """How much the next read gave."""
-        got: int = self._file.readinto(view)  # type: ignore[attr-defined]
-        if not got:
-            raise ValueError("it ends in the middle of a tensor")
-        return got
 
 
 def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
@@ -219,7 +213,9 @@ def _checked(file: BinaryIO) -> dict[str, Any]:
     length = int.from_bytes(file.read(8), "little")
     if not 0 < length <= size - 8:
         raise ValueError("it has no header of safetensors")
-    layout = json.loads(file.read(length))
+    text = bytearray(length)
+    _fill(file, memoryview(text))
+    layout = json.loads(text)
     metadata = layout.pop("__metadata__", {})
     if metadata.get("format") != FORMAT:
         raise ValueError(f"its format is {metadata.get('format')!r}, this version reads {FORMAT!r}")
@@ -306,6 +302,19 @@ def _decode(document: Any, tensors: dict[str, Stored]) -> Any:
 def _start(dtype: torch.dtype, shape: torch.Size) -> int:
     """What a tensor's checksum begins with."""
     return zlib.crc32(f"{dtype} {tuple(shape)}".encode())
+
+
+def _fill(file: BinaryIO, view: memoryview) -> None:
+    while len(view):
+        view = view[_some(file, view) :]  # a read gives 2 GiB at most
+
+
+def _some(file: BinaryIO, view: memoryview) -> int:
+    """How much the next read gave."""
+    got: int = file.readinto(view)  # type: ignore[attr-defined]
+    if not got:
+        raise ValueError("it ends in the middle")
+    return got
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from surefoot import checkpoint, rng
 from surefoot.checkpoint import CheckpointError
+from surefoot.checks import whole
 from surefoot.data import Feed
 from surefoot.snapshot import Snapshot
 
@@ -163,10 +164,16 @@ class Run:
                         )
             try:
                 own = saved.extra["run"]
-                position = [own["position"][key] for key in ("epoch", "batch", "step")]
+                position = [whole(key, own["position"][key], 0) for key in ("epoch", "batch", "step")]
                 pass_start, now = own["rng"]["pass_start"], own["rng"]["now"]
-                rng.check(now, self.loader)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                before = rng.get_state(self.loader)
+                try:
+                    for state in (pass_start, now):
+                        if state is not None:
+                            rng.set_state(state, self.loader)
+                finally:  # it was to see whether they can be set
+                    rng.set_state(before, self.loader)
+            except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
                 raise CheckpointError(f"{path} is of another run: {error}") from error
             saved.load(**parts, strict=strict, hyper=hyper)
             extra: dict[str, Any] = saved.extra["extra"]

@@ -138,7 +138,7 @@ class ParamGroups(torch.optim.Optimizer):
         schedulers = list(self._schedulers)
         writers = []
         for group in touched:
-            self._check_hyperparameters({**group, **hyper})
+            self.check_hyperparameters({**group, **hyper})
             for key, place, value in numbers:
                 driving = [one for one in schedulers if one.drives(group, key, place)]
                 stuck = [one for one in driving if one.names_its_own(group, key, place)]
@@ -322,7 +322,7 @@ class ParamGroups(torch.optim.Optimizer):
         if not isinstance(params, set):  # torch refuses a set: it has no order
             group["params"] = [params] if isinstance(params, Tensor) else list(params)
             self._check_params(group["params"])
-        self._check_hyperparameters({**self.defaults, **group})
+        self.check_hyperparameters({**self.defaults, **group})
         if "frozen" in group:
             group["frozen"] = one_answer(frozen_in(group))
         names = [entry[0] for entry in group["params"] if isinstance(entry, tuple)]
@@ -361,7 +361,8 @@ class ParamGroups(torch.optim.Optimizer):
                     "tensors): pass the tensor it was made from, or .detach().requires_grad_() it"
                 )
 
-    def _check_hyperparameters(self, group: Group) -> None:
+    def check_hyperparameters(self, group: Group) -> None:
+        """Raises ValueError or TypeError where a hyperparameter of a group is not what it may be."""
         check_ranges(group)
         if group.get("foreach") and group.get("fused"):
             raise ValueError("foreach=True and fused=True exclude each other: pass one of them, or neither")

@@ -92,8 +92,8 @@ class Rprop(Optimizer):
         }
         super().__init__(params, defaults, **extras)
 
-    def _check_hyperparameters(self, group: Group) -> None:
-        super()._check_hyperparameters(group)
+    def check_hyperparameters(self, group: Group) -> None:
+        super().check_hyperparameters(group)
         shrink, grow = group["etas"]
         smallest, largest = group["step_sizes"]
         if not 0 < shrink < 1 < grow:

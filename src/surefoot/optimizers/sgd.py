@@ -96,8 +96,8 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults, **extras)
 
-    def _check_hyperparameters(self, group: Group) -> None:
-        super()._check_hyperparameters(group)
+    def check_hyperparameters(self, group: Group) -> None:
+        super().check_hyperparameters(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
                 f"nesterov=True needs momentum > 0 and dampening=0, got momentum={group['momentum']}, "
