@@ -362,6 +362,151 @@ def test_loading_takes_little_more_memory_than_what_is_loaded(path: Path) -> Non
     assert more < 24 * 1024
 
 
+class WithHook(nn.Module):
+    """Saves and loads its weight in another form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.register_state_dict_post_hook(
+            lambda m, state, prefix, *_: state.update({f"{prefix}weight": state[f"{prefix}weight"] * 2})
+        )
+        self.register_load_state_dict_pre_hook(
+            lambda m, state, prefix, *_: state.update({f"{prefix}weight": state[f"{prefix}weight"] / 2})
+        )
+
+
+class Counting(nn.Module):
+    """Its extra state is a tensor."""
+
+    calls = 0
+
+    def get_extra_state(self) -> torch.Tensor:
+        return torch.tensor(self.calls)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        self.calls = int(state)
+
+
+def test_a_module_loads_in_its_own_way(path: Path) -> None:
+    saved, fresh = nn.Sequential(WithHook(), Counting()), nn.Sequential(WithHook(), Counting())
+    saved[0].weight.data.fill_(3.0)
+    saved[1].calls = 7
+    checkpoint.save(path, model=saved)
+    assert checkpoint.load(path, model=fresh).complete
+    assert fresh[0].weight.tolist() == [3.0, 3.0]
+    assert fresh[1].calls == 7
+
+
+def on_meta() -> nn.Module:
+    with torch.device("meta"):
+        return nn.Linear(2, 2)
+
+
+def repeated() -> nn.Module:
+    model = nn.Linear(2, 2)
+    model.weight = nn.Parameter(torch.ones(1, 2).expand(2, 2))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (on_meta, r"model/weight is on meta: call model.to_empty\(device=...\) before it is loaded"),
+        (lambda: nn.LazyLinear(2), "model/weight has no shape yet: run a batch before it is loaded"),
+        (repeated, r"model/weight repeats its memory \(expand\)"),
+    ],
+)
+def test_what_cannot_be_loaded_into_is_named(target: Any, message: str, path: Path) -> None:
+    checkpoint.save(path, model=nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(path, model=target())
+
+
+def test_what_is_one_tensor_here_must_be_one_there(path: Path) -> None:
+    def model(tied: bool) -> nn.Module:
+        made = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        if tied:
+            made[1].weight = made[0].weight
+        return made
+
+    checkpoint.save(path, model=model(True))
+    assert checkpoint.load(path, model=model(False)).complete
+    checkpoint.save(path, model=model(False))
+    with pytest.raises(
+        CheckpointError, match=r"model/1.weight and 0.weight are two tensors there, and one here"
+    ):
+        checkpoint.load(path, model=model(True))
+
+
+def test_state_that_has_nothing_in_the_file_stays(path: Path) -> None:
+    saved = step(build())
+    checkpoint.save(path, **saved)
+    fresh = step(build(model=lambda: net().append(nn.Linear(3, 3))), 1)
+    before = state_by_name(fresh)
+    report = checkpoint.load(path, **fresh, strict=False)
+    assert "optimizer/5.weight" in report.missing
+    assert state_by_name(fresh)["5.weight"] == before["5.weight"]
+    assert state_by_name(fresh)["0.weight"] == state_by_name(saved)["0.weight"]
+
+
+def test_names_on_one_side_are_not_guessed(path: Path) -> None:
+    saved = step(build(named=False))
+    checkpoint.save(path, **saved)
+    fresh = build(named=False)
+    with pytest.raises(CheckpointError, match=r"only one side has names of parameters: pass model=\.\.\."):
+        checkpoint.load(path, optimizer=fresh["optimizer"])
+    assert "matched by place" in str(checkpoint.load(path, optimizer=fresh["optimizer"], strict=False))
+
+
+@pytest.mark.parametrize("library", [surefoot, torch.optim], ids=lambda library: library.__name__)
+def test_where_hyperparameters_are_mine_a_schedule_has_my_base(library: Any, path: Path) -> None:
+    def schedule(optimizer: Any) -> Any:
+        return library.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+
+    saved = build(partial(library.AdamW, lr=1e-3))
+    scheduler = schedule(saved["optimizer"])
+    step(saved, 1)
+    scheduler.step()
+    checkpoint.save(path, **saved, scheduler=scheduler)
+    for optimizer, settings in ((library.AdamW, {"hyper": "mine"}), (library.NAdam, {"strict": False})):
+        fresh = build(partial(optimizer, lr=0.1))
+        again = schedule(fresh["optimizer"])
+        checkpoint.load(path, **fresh, scheduler=again, **settings)
+        fresh["optimizer"].step()
+        again.step()
+        assert fresh["optimizer"].param_groups[0]["lr"] == pytest.approx(0.1 / 3)
+
+
+def test_a_part_of_another_class_is_left_alone(path: Path) -> None:
+    parts = build()
+    checkpoint.save(path, **parts, scheduler=surefoot.lr_scheduler.StepLR(parts["optimizer"], 3, gamma=0.5))
+    fresh = build()
+    other = surefoot.lr_scheduler.ExponentialLR(fresh["optimizer"], 0.9)
+    before = other.state_dict()
+    report = checkpoint.load(path, **fresh, scheduler=other, strict=False)
+    assert report.differs == ["scheduler is StepLR there, ExponentialLR here"]
+    assert "scheduler" not in report.loaded
+    assert other.state_dict() == before
+
+
+def test_a_load_that_does_not_fit_in_the_end_changes_nothing(path: Path) -> None:
+    def sequence(optimizer: Any, parts: int) -> Any:
+        schedulers = [surefoot.lr_scheduler.ExponentialLR(optimizer, 0.9) for _ in range(parts)]
+        return surefoot.lr_scheduler.SequentialLR(optimizer, schedulers, list(range(1, parts)))
+
+    saved = step(build())
+    checkpoint.save(path, **saved, scheduler=sequence(saved["optimizer"], 2))
+    fresh = step(build(seed=1), 1)
+    scheduler = sequence(fresh["optimizer"], 3)
+    before = whole(fresh)
+    with pytest.raises(
+        CheckpointError, match=r"the scheduler: .* was made of 2, this one is of 3.*Nothing was changed"
+    ):
+        checkpoint.load(path, **fresh, scheduler=scheduler)
+    assert whole(fresh) == before
+
+
 # A folder of them
 
 
@@ -378,8 +523,22 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     assert (checkpoint.load(best).extra, checkpoint.load(last).extra) == (2, 11)
     last.write_bytes(last.read_bytes()[:-3])
     assert manager.last() == manager.paths()[-2]  # the newest that is whole
+    (manager.folder / "step-5 metric-best.safetensors").touch()  # somebody else's
+    (manager.folder / "step-6.safetensors").mkdir()
+    assert len(manager.paths()) == 3
     with pytest.raises(FileNotFoundError, match=r"nothing was saved at .*step-12"), manager.new(12):
         pass
     with pytest.raises(ZeroDivisionError), manager.new(13) as place:
         raise ZeroDivisionError
     assert len(manager.paths()) == 3
+
+
+def test_a_training_that_went_back_goes_on_from_there(tmp_path: Path) -> None:
+    manager = CheckpointManager(tmp_path, keep=2)
+    for step_ in (100, 200, 300, 150):
+        with manager.new(step_) as place:
+            checkpoint.save(place, extra=step_)
+    assert [checkpoint.load(place).extra for place in manager.paths()] == [300, 150]
+    last = manager.last()
+    assert last is not None
+    assert checkpoint.load(last).extra == 150

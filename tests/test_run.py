@@ -491,14 +491,95 @@ def test_a_parameter_that_is_not_the_models_cannot_be_saved_by_name(tmp_path: Pa
 # Position in the data
 
 
-def test_less_data_than_was_trained_on_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "size"),
+    [(lambda: loader(dataset(16)), r"\[2, 8\]"), (lambda: loader(batch_size=4), r"\[10, 4\]")],
+)
+def test_other_data_than_was_trained_on_is_an_error(other: Any, size: str, tmp_path: Path) -> None:
     run = run_of()
     go(run, 4)
     run.save(tmp_path / "run")
-    other = run_of(batches=lambda: loader(dataset(16)))
+    with pytest.raises(
+        CheckpointError, match=rf"its loader gave \[5, 8\] .*, this one {size}: resume with the same"
+    ):
+        run_of(batches=other).resume(tmp_path / "run")
+
+
+def with_generator_of_all() -> Run:
+    """The loader's generator is that of an evaluation, too."""
+    generator = torch.Generator().manual_seed(0)
+    run = run_of(batches=lambda: loader(generator=generator))
+    run.other = loader(generator=generator)  # type: ignore[attr-defined]
+    return run
+
+
+def evaluated(run: Run, count: int) -> list[Record]:
+    records = []
+    for record in islice(train(run, EPOCHS), count):
+        records.append(record)
+        if record.last_of_pass or record.step % 2:
+            list(run.other)  # type: ignore[attr-defined]
+    return records
+
+
+@pytest.mark.parametrize("stop", [1, 3, PASS, PASS + 2])
+def test_a_generator_that_others_draw_from_goes_on(stop: int, tmp_path: Path) -> None:
+    seed()
+    records = evaluated(with_generator_of_all(), STEPS)
+    seed()
+    run = with_generator_of_all()
+    before = evaluated(run, stop)
+    run.save(tmp_path / "run")
+    assert before + evaluated(run, STEPS) == records
+    seed(9)
+    other = with_generator_of_all()
     other.resume(tmp_path / "run")
-    with pytest.raises(ValueError, match="loader gave 2 batches, but 4 of this pass were trained on"):
-        go(other, 1)
+    assert before + evaluated(other, STEPS) == records
+
+
+def test_going_back_in_the_middle_of_the_loop(tmp_path: Path) -> None:
+    records, end = uninterrupted(run_of)
+    seed()
+    run, seen = run_of(), []
+    for record in train(run, EPOCHS):
+        seen.append(record)
+        if record.step == 3 and len(seen) == 3:
+            run.save(tmp_path / "run")
+        if record.step == 9 and len(seen) == 9:
+            run.resume(tmp_path / "run")
+    assert seen == records[:9] + records[3:]
+    assert whole(run) == end
+
+
+def test_everything_that_was_lent_is_given_back() -> None:
+    run = run_of(
+        scheduler=lambda o: optim.Scheduler(
+            o, lr=optim.curves.linear(20), plateau=lr_scheduler.Plateau(patience=0)
+        )
+    )
+    run.ema = optim.swa_utils.AveragedModel(run.model)
+    go(run, 3)
+    before = (
+        whole(run),
+        bits(dict(run.ema.state_dict())),
+        run.optimizer.clip_norm,
+        run.scheduler.plateau.state_dict(),
+    )
+    with run.borrow():
+        go(run, 3)
+        for loss in (1.0, 2.0, 3.0):
+            run.scheduler.observe(loss)
+        run.optimizer.set("*", lr=0.5)
+        run.optimizer.clip_norm = 1.0
+    after = (
+        whole(run),
+        bits(dict(run.ema.state_dict())),
+        run.optimizer.clip_norm,
+        run.scheduler.plateau.state_dict(),
+    )
+    assert after == before
+    go(run, 1)
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 - 4 / 20))
 
 
 EMPTY: dict[str, Callable[[], Any]] = {

@@ -38,13 +38,27 @@ class Feed:
         self._own: Any = loader
         self._order: _Order | None = None
         if isinstance(loader, DataLoader) and loader._dataset_kind == _DatasetKind.Map and _is_plain(loader):
-            self._own = copy(loader)  # of which the order can be cut; the user's stays as it is
             self._order = _Order(loader._index_sampler, bool(loader.num_workers))
-            own = vars(self._own)
-            own["sampler" if loader.batch_sampler is None else "batch_sampler"] = self._order
-            own["_iterator"] = None
-            if loader.num_workers:
-                own["dataset"] = _Seeded(loader.dataset)
+            self._copy()
+
+    def _copy(self) -> None:
+        """A copy of the loader, of which the order can be cut; the user's stays as it is, and may change."""
+        self._own = copy(self.loader)
+        own = vars(self._own)
+        own["sampler" if self.loader.batch_sampler is None else "batch_sampler"] = self._order
+        own["_iterator"] = None
+        if self.loader.num_workers:
+            own["dataset"] = _Seeded(self.loader.dataset)
+            own["worker_init_fn"] = _Start(self.loader.worker_init_fn)
+
+    @property
+    def size(self) -> list[int | None]:
+        """How many batches there are in a pass, and samples in a batch, as far as is known."""
+        try:
+            batches: int | None = len(self.loader)
+        except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
+            batches = None
+        return [batches, getattr(self.loader, "batch_size", None)]
 
     @property
     def stateful(self) -> bool:
@@ -57,6 +71,9 @@ class Feed:
         if self.stateful:
             return "the loader takes up its own state"
         if self._order is not None:
+            if self._order.unknown or not getattr(self.loader, "in_order", True):
+                what = self._order.unknown or "in_order=False"
+                return f"as exact as {what} is: its order is drawn again, and no data is read for it"
             seeded = "; workers are seeded for each batch" if self._own.num_workers else ""
             return f"exact: its order is drawn again, and no data is read for it{seeded}"
         if isinstance(self.loader, list | tuple):
@@ -88,6 +105,8 @@ class Feed:
             ValueError: There are fewer than that.
         """
         if self._order is not None:
+            if not getattr(self._own, "persistent_workers", False):
+                self._copy()
             self._order.begin_at(start, seed)
             batches: Iterator[Any] = iter(self._own)
             self._order.leave_out()
@@ -108,6 +127,15 @@ class _Order:
         self._start = self._seed = 0
         self._left_out = True
         self._items: Iterator[Any] = iter(())
+
+    @property
+    def unknown(self) -> str:
+        """A sampler that is not torch's own: it may draw from what nobody else knows of."""
+        samplers = [self._sampler, getattr(self._sampler, "sampler", None)]
+        kinds = [type(sampler) for sampler in samplers if sampler is not None]
+        return next(
+            (kind.__name__ for kind in kinds if not kind.__module__.startswith("torch.utils.data")), ""
+        )
 
     def begin_at(self, start: int, seed: int) -> None:
         self._start, self._seed, self._left_out = start, seed, start == 0
@@ -136,22 +164,24 @@ class _Order:
         return len(self._sampler)
 
 
+class _Start:
+    """What a worker does first: its information names the user's dataset, and the user's own function is called."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, worker: int) -> None:
+        info: Any = get_worker_info()
+        object.__setattr__(info, "dataset", info.dataset.dataset)
+        if self.function is not None:
+            self.function(worker)
+
+
 class _Seeded(Dataset[Any]):
     """A dataset in a worker, whose generators are seeded before each batch."""
 
     def __init__(self, dataset: Any) -> None:
-        vars(self)["dataset"] = dataset
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # not there yet while it is unpickled
-            raise AttributeError(name)
-        return getattr(vars(self)["dataset"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:  # worker_init_fn may set some
-        setattr(self.dataset, name, value)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        self.dataset = dataset
 
     def __getitem__(self, item: tuple[int, Any]) -> Any:
         seed, index = item

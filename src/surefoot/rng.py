@@ -88,13 +88,18 @@ def set_state(state: dict[str, Any], *loaders: Any) -> None:
 
 
 def _generators(loader: Any) -> list[torch.Generator]:
-    """The generators of a DataLoader and its samplers, each once."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (
-        loader,
-        getattr(loader, "sampler", None),
-        batch_sampler,
-        getattr(batch_sampler, "sampler", None),
-    )
-    found = {id(g): g for o in owners if isinstance(g := getattr(o, "generator", None), torch.Generator)}
+    """The generators of a DataLoader and its samplers, and of samplers in these, each once."""
+    found: dict[int, torch.Generator] = {}
+    left = [loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)]
+    seen: set[int] = set()
+    while left:
+        owner = left.pop(0)
+        if owner is None or id(owner) in seen:
+            continue
+        seen.add(id(owner))
+        for value in (getattr(owner, "generator", None), *getattr(owner, "__dict__", {}).values()):
+            if isinstance(value, torch.Generator):
+                found.setdefault(id(value), value)
+            elif isinstance(value, torch.utils.data.Sampler):
+                left.append(value)
     return list(found.values())

@@ -65,6 +65,7 @@ class Run:
         self.epoch = self.batch = self.step = 0
         self._known_feed = Feed(loader)
         self._pass_start: dict[str, Any] | None = None
+        self._resumes = 0  # how often this went elsewhere
         self._loader_state: Any = None  # of a loader that keeps its own, to be taken up by the next pass
 
     @property
@@ -74,12 +75,6 @@ class Run:
             return bool(self.batch == len(self.loader))
         except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
             return False
-
-    @property
-    def _feed(self) -> Feed:
-        if self._known_feed.loader is not self.loader:
-            self._known_feed = Feed(self.loader)
-        return self._known_feed
 
     def batches(self) -> Iterator[Any]:
         """The batches left of the current pass, after which ``epoch`` is one more.
@@ -103,8 +98,12 @@ class Run:
             rng.set_state(start, self.loader)
             batches = self._feed.batches(self.batch, _seed_of(start, self.epoch))
             if self.batch > 0:
-                rng.set_state({**now, "loaders": []})
-        yield from batches
+                rng.set_state(now, self.loader)
+        resumes = self._resumes
+        for batch in batches:
+            yield batch
+            if self._resumes != resumes:  # in the middle of this: its place is another now
+                return
         if self.batch == 0:
             raise ValueError(
                 "loader gave no batch: its dataset is empty or smaller than a batch with drop_last=True, or it "
@@ -129,6 +128,7 @@ class Run:
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "rng": {"pass_start": self._pass_start, "now": rng.get_state(self.loader)},
             "loader": self._loader_state or loader,
+            "size": self._feed.size,
         }
         checkpoint.save(path, **self._parts(), extra={"run": own, "extra": extra})
 
@@ -166,6 +166,11 @@ class Run:
                 own = saved.extra["run"]
                 position = [whole(key, own["position"][key], 0) for key in ("epoch", "batch", "step")]
                 pass_start, now = own["rng"]["pass_start"], own["rng"]["now"]
+                if own["size"] != self._feed.size:
+                    raise ValueError(
+                        f"its loader gave {own['size']} (batches in a pass, samples in a batch), this one "
+                        f"{self._feed.size}: resume with the same data and batch size"
+                    )
                 before = rng.get_state(self.loader)
                 try:
                     for state in (pass_start, now):
@@ -178,6 +183,7 @@ class Run:
             saved.load(**parts, strict=strict, hyper=hyper)
             extra: dict[str, Any] = saved.extra["extra"]
         self.epoch, self.batch, self.step = position
+        self._resumes += 1
         self._pass_start, self._loader_state = pass_start, own["loader"]
         rng.set_state(now, self.loader)
         return extra
@@ -188,20 +194,53 @@ class Run:
     @contextmanager
     def borrow(self) -> Iterator[Run]:
         """Lend the run out: on leaving the block, however it is left, all of it is as it was."""
-        position = self.epoch, self.batch, self.step, self._pass_start
-        schedulers = [
-            (scheduler, {k: list(v) if isinstance(v, list) else v for k, v in vars(scheduler).items()})
-            for scheduler in _nested(self.scheduler)
-        ]
-        snapshot = Snapshot(self.model, self.optimizer, self.loader, scaler=self.scaler)
+        own = {
+            name: vars(self)[name]
+            for name in ("epoch", "batch", "step", "_pass_start", "_loader_state", "_known_feed")
+        }
+        loader_state = self.loader.state_dict() if self._feed.stateful else None
+        schedulers = [_attributes_of(scheduler) for scheduler in _nested(self.scheduler)]
+        parts = nn.ModuleList([part for part in (self.model, self.ema) if part is not None])
+        snapshot = Snapshot(parts, self.optimizer, self.loader, scaler=self.scaler)
+        self._known_feed = Feed(self.loader)
         try:
             yield self
         finally:
             snapshot.restore()
-            self.epoch, self.batch, self.step, self._pass_start = position
-            for scheduler, attributes in schedulers:
-                vars(scheduler).clear()
-                vars(scheduler).update(attributes)
+            vars(self).update(own)
+            if loader_state is not None and self._loader_state is None:
+                self._loader_state = loader_state
+            for give_back in schedulers:
+                give_back()
+
+    @property
+    def _feed(self) -> Feed:
+        if self._known_feed.loader is not self.loader:
+            self._known_feed = Feed(self.loader)
+        return self._known_feed
+
+
+def _attributes_of(scheduler: Any) -> Callable[[], None]:
+    """What gives a scheduler its attributes back, and those of what it is made of."""
+    owners = [
+        scheduler,
+        *(vars(scheduler)[name] for name in ("_targets", "plateau") if vars(scheduler).get(name)),
+    ]
+    kept = [(owner, {name: _copied(value) for name, value in vars(owner).items()}) for owner in owners]
+
+    def give_back() -> None:
+        for owner, attributes in kept:
+            vars(owner).clear()
+            vars(owner).update({name: _copied(value) for name, value in attributes.items()})
+
+    return give_back
+
+
+def _copied(value: Any) -> Any:
+    """Lists of an attribute, and dicts of numbers in them, copied; groups and tensors are themselves."""
+    if isinstance(value, list):
+        return [dict(one) if isinstance(one, dict) and "params" not in one else one for one in value]
+    return value
 
 
 def _seed_of(state: dict[str, Any], epoch: int) -> int:

@@ -67,7 +67,9 @@ class Snapshot:
         ]
         self._state = _containers(dict(optimizer.state))
         self._groups = [(group, _containers(group)) for group in optimizer.param_groups]
-        self._attributes = {k: v for k, v in vars(optimizer).items() if isinstance(v, bool | int | float)}
+        self._attributes = {
+            k: v for k, v in vars(optimizer).items() if v is None or isinstance(v, bool | int | float | str)
+        }
         # Whether this step's gradients are unscaled yet is not in the scaler's state_dict.
         self._unscaled = deepcopy(getattr(scaler, "_per_optimizer_states", None))
         self._scaler_state = None if scaler is None else deepcopy(scaler.state_dict())
