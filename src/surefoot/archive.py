@@ -12,8 +12,10 @@ import os
 import secrets
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import copy
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +25,28 @@ from torch import Tensor
 __all__ = ["CheckpointError", "Stored", "load", "opened", "save"]
 
 FORMAT = "surefoot-1"
+DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0",
+}
+"""What safetensors calls them; complex numbers are stored as pairs."""
+
 CHUNK = 1 << 22  # bytes that are looked at together
 
 
@@ -116,28 +140,52 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
         >>> load(path)
         {'weight': tensor([1., 1.]), 'betas': (0.9, 0.999)}
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     path = Path(path)
     tensors: dict[str, Tensor] = {}
     document = _encode(tree, "", tensors, {})
-    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
-    metadata = {"format": FORMAT, "tree": json.dumps(document), "checksums": json.dumps(checksums)}
-    metadata["checksum"] = _header_checksum(metadata)
+    tensors = dict(sorted(tensors.items(), key=lambda named: -named[1].element_size()))  # each is aligned
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # this save's alone
+    helper = ThreadPoolExecutor(1)
     try:
-        with open(beside, "wb") as file:  # fails with an OSError that names the path, and has the usual mode
-            mode = os.fstat(file.fileno()).st_mode
-        save_file(tensors, beside, metadata)
-        os.chmod(beside, mode)
-        _flush(beside)
+        with open(beside, "wb", buffering=0) as file:
+            checksums = {name: helper.submit(_checksum, tensor) for name, tensor in tensors.items()}
+            # The header comes first and is known last: with the longest checksums, its own may have more digits.
+            longest = len(_header(document, tensors, dict.fromkeys(checksums, 2**32 - 1))) + 16
+            file.seek(8 + longest)
+            for tensor in tensors.values():
+                _put(file, _bytes(tensor))
+            header = _header(document, tensors, {name: found.result() for name, found in checksums.items()})
+            file.seek(0)
+            _put(file, memoryview(longest.to_bytes(8, "little") + header.ljust(longest)))
+            os.fsync(file.fileno())
         os.replace(beside, path)
         _flush(path.parent)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}") from error
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+        raise
     finally:
+        helper.shutdown(cancel_futures=True)
         beside.unlink(missing_ok=True)
+
+
+def _header(document: Any, tensors: dict[str, Tensor], checksums: dict[str, int]) -> bytes:
+    """What safetensors has before the tensors, of a length that is a multiple of 8."""
+    metadata = {"format": FORMAT, "tree": json.dumps(document), "checksums": json.dumps(checksums)}
+    metadata["checksum"] = _header_checksum(metadata)
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        shape = list(tensor.shape)
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def _put(file: FileIO, view: memoryview) -> None:
+    while len(view):
+        view = view[file.write(view) :]  # which takes 2 GiB at most
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -212,7 +260,8 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor], memory: dict[Any
     """The value as JSON; its tensors go to ``tensors`` under the name of their place, what is there twice once."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
+    known = isinstance(value, Tensor) and (value.is_complex() or value.dtype in DTYPES)
+    if known and value.layout == torch.strided and not value.is_meta:
         tensor, kind = (
             value.detach().resolve_conj().resolve_neg(),
             "complex" if value.is_complex() else "tensor",
@@ -242,7 +291,9 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor], memory: dict[Any
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [_encode(v, f"{place}/{i}".strip("/"), tensors, memory) for i, v in enumerate(value)]}
-    kind = f"{value.layout} {value.device} tensor" if isinstance(value, Tensor) else type(value).__name__
+    kind = type(value).__name__
+    if isinstance(value, Tensor):
+        kind = f"{value.layout} {value.device} tensor of {value.dtype}"
     raise TypeError(f"{place} is a {kind}: a checkpoint takes dense tensors and plain values")
 
 
