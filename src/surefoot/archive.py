@@ -13,7 +13,7 @@ import secrets
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from io import FileIO
 from pathlib import Path
@@ -161,12 +161,13 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
         os.replace(beside, path)
         _flush(path.parent)
     except OSError as error:
-        if error.filename is None:
-            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
-        raise
+        if error.errno is None:
+            raise OSError(f"cannot write {path}: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         helper.shutdown(cancel_futures=True)
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or cannot be removed for the reason that is raised
+            beside.unlink()
 
 
 def _header(document: Any, tensors: dict[str, Tensor], checksums: dict[str, int]) -> bytes:

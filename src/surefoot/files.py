@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["write"]
@@ -20,4 +21,5 @@ def write(path: Path, content: str | bytes) -> None:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or cannot be removed for the reason that is raised
+            beside.unlink()
