@@ -1,9 +1,13 @@
 import builtins
+import errno
 import io
 import json
 import math
 import os
 import pickle
+import resource
+import shutil
+import subprocess
 import tempfile
 import threading
 import zlib
@@ -332,8 +336,51 @@ def test_two_threads_that_save_to_one_place_each_save_a_whole_file(path: Path) -
 
 def test_a_full_disk_is_an_error_that_names_the_path(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "open", Full, raising=False)
-    with pytest.raises(OSError, match=rf"cannot write {path}: .*No space left"):
+    with pytest.raises(OSError, match=rf"No space left on device: '{path}'"):
         archive.save(path, {"a": torch.ones(1)})
+
+
+LARGE = {"a": torch.ones(300_000), "step": 2}
+
+
+def refused_and_kept(path: Path, code: int) -> None:
+    """Assert that the large tree cannot be saved, for this reason, and that the older file is all there is."""
+    with pytest.raises(OSError, match=str(path)) as caught:
+        archive.save(path, LARGE)
+    assert caught.value.errno == code
+    assert archive.load(path) == {"step": 1}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_may_grow_no_more_is_an_error_that_names_it(path: Path) -> None:
+    """The system itself says it, in the middle of a write."""
+    archive.save(path, {"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))  # Python ignores its signal
+    try:
+        refused_and_kept(path, errno.EFBIG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    archive.save(path, LARGE)
+
+
+def done(*arguments: str | Path) -> bool:
+    """Whether it could be done."""
+    return bool(shutil.which(arguments[0])) and not subprocess.run(arguments, capture_output=True).returncode
+
+
+def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path: Path) -> None:
+    """A disk of its own, which only root can make."""
+    if not done("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path):
+        pytest.skip("no file system may be mounted here")
+    try:
+        path = tmp_path / "run.safetensors"
+        archive.save(path, {"step": 1})
+        refused_and_kept(path, errno.ENOSPC)
+        if done("mount", "-o", "remount,ro", tmp_path):
+            refused_and_kept(path, errno.EROFS)
+    finally:
+        assert done("umount", tmp_path)
 
 
 def test_a_temporary_conjugate_is_not_taken_for_another(path: Path) -> None:

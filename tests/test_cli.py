@@ -163,6 +163,33 @@ def test_ctrl_c_saves_and_the_printed_command_ends_with_the_same_weights(tmp_pat
     assert all(torch.equal(stopped[name], whole[name]) for name in whole)
 
 
+TERMINATED_IN_STEP_7 = """
+import os, signal
+from surefoot import cli, experiment
+
+def train(run, epochs, original=experiment.train):
+    for record in original(run, epochs):
+        if record.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield record
+
+experiment.train = train
+cli.main()
+"""
+
+
+def test_sigterm_saves_after_the_step_and_ends_with_the_code_that_help_tells(surefoot, tmp_path):
+    """As a machine that is taken away says it, in a real process."""
+    command = [sys.executable, "-c", TERMINATED_IN_STEP_7, "train", "digits", "--lr", "0.003"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == cli.STOPPED == 130, ended.stderr
+    assert "Stopped and saved after step 7. Go on with:" in ended.stdout
+    saved = archive.load(tmp_path / "runs/digits-1/checkpoint.safetensors")
+    assert saved["extra"]["run"]["position"]["step"] == 7
+    assert "SIGTERM" in surefoot("train", "--help")[1]
+    assert "exit code 130" in surefoot("train", "--help")[1]
+
+
 def test_resuming_a_finished_run_shows_its_result_again(surefoot):
     surefoot("train", "digits", *SHORT, "--lr", "0.003")
     code, said = surefoot("train", "--resume", "digits-1")  # by its name in the runs folder

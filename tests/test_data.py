@@ -181,6 +181,10 @@ def test_the_loader_may_change_between_passes():
 def test_what_can_be_promised_is_said(loader, promise):
     assert promise.split(":")[0] in Feed(loader).promise
     assert re.match(promise, Feed(loader).promise)
-    if not isinstance(loader, Stateful) and "as exact" not in promise and not getattr(loader, "num_workers", 0):
+    if (
+        not isinstance(loader, Stateful)
+        and "as exact" not in promise
+        and not getattr(loader, "num_workers", 0)
+    ):
         whole = [bits(batch) for batch in Feed(loader).batches(0, 0)]
         assert [bits(batch) for batch in Feed(loader).batches(1, 0)] == whole[1:]

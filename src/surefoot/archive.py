@@ -129,6 +129,7 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     document = json.dumps(_encode(tree, "", tensors, {}))
+    tensors = dict(sorted(tensors.items(), key=lambda named: -named[1].element_size()))  # so each is aligned
     checksums = dict.fromkeys(tensors, "0" * 8)
     with replacing(Path(os.path.realpath(path))) as file:
         header = _header(tensors, document, checksums)

@@ -39,7 +39,7 @@ from surefoot.train import stop_on_signal
 __all__ = ["main"]
 
 STOPPED = 130
-"""Exit code after Ctrl-C, the one shells use."""
+"""Exit code after Ctrl-C, the one shells use, and after SIGTERM: what there is was saved, and can go on."""
 
 DEFAULTS = Settings()
 
@@ -74,7 +74,8 @@ def train(
 ) -> None:
     """Train a task and report how it went.
 
-    Ctrl-C saves a checkpoint and prints the command that goes on; the result is the same, bit for bit.
+    Ctrl-C or SIGTERM saves a checkpoint after the step that is being made, prints the command that goes on, and ends
+    with exit code 130; the result is the same, bit for bit.
 
     Example: `surefoot train digits --optimizer radam --epochs 20`
     """

@@ -36,9 +36,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         finally:
             os.close(folder)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):  # it is gone, or cannot be removed for the reason that is raised
             beside.unlink()
 
 
