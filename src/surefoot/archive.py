@@ -11,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from pathlib import Path
@@ -131,20 +132,20 @@ def save(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
     document = json.dumps(_encode(tree, "", tensors, {}))
     tensors = dict(sorted(tensors.items(), key=lambda named: -named[1].element_size()))  # so each is aligned
     checksums = dict.fromkeys(tensors, "0" * 8)
-    with replacing(Path(os.path.realpath(path))) as file:
-        header = _header(tensors, document, checksums)
-        file.write(
-            header
-        )  # again when the checksums are known, of just these bytes, whatever else writes meanwhile
+    with replacing(Path(os.path.realpath(path))) as file, ThreadPoolExecutor(1) as helper:
+        file.write(_header(tensors, document, checksums))  # again when the checksums are known
         buffer = memoryview(bytearray(CHUNK))
         for name, tensor in tensors.items():
             value = _start(tensor.dtype, tensor.shape)
             data = _bytes(tensor.resolve_conj().resolve_neg().cpu().contiguous())
             for start in range(0, len(data), CHUNK):
                 chunk = buffer[: len(data[start : start + CHUNK])]
-                chunk[:] = data[start : start + CHUNK]
-                value = zlib.crc32(chunk, value)
+                chunk[:] = data[
+                    start : start + CHUNK
+                ]  # of just these bytes, whoever else writes to the tensor
+                summed = helper.submit(zlib.crc32, chunk, value)
                 file.write(chunk)
+                value = summed.result()
             checksums[name] = f"{value:08x}"
         file.seek(0)
         file.write(_header(tensors, document, checksums))
