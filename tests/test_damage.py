@@ -361,7 +361,7 @@ class Bomb:
 @pytest.mark.parametrize(
     "write", [lambda path: path.write_bytes(pickle.dumps(Bomb())), lambda path: torch.save(Bomb(), path)]
 )
-def test_a_pickle_bomb_is_refused(
+def test_46_a_pickle_bomb_is_refused(
     write: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -82,6 +82,7 @@ RUNS: dict[str, Callable[[], Run]] = {
     "sampler's generator": partial(
         run_of, batches=lambda: loader(Augmented(), generator=None, shuffle=False, sampler=with_replacement())
     ),
+    "a loader that keeps its place": partial(run_of, batches=lambda: Placed()),
     "a list of batches": partial(run_of, batches=lambda: list(loader(shuffle=False))),
     "torch's own": partial(
         run_of,
@@ -102,6 +103,30 @@ def with_replacement() -> RandomSampler:
     return RandomSampler(dataset(), replacement=True, num_samples=40, generator=generator)
 
 
+class Placed:
+    """Says where it is, and goes there, as torchdata's StatefulDataLoader."""
+
+    def __init__(self) -> None:
+        self.batches, self.at, self.begun = list(loader(shuffle=False)), 0, False
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        self.at = self.at if self.begun else 0
+        self.begun = False
+        while self.at < len(self.batches):
+            self.at += 1
+            yield self.batches[self.at - 1]
+        self.at = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.at, self.begun = state["at"], True
+
+
 class Bf16(nn.Sequential):
     """The model in bfloat16, its norm in float32."""
 
@@ -120,7 +145,7 @@ def uninterrupted(build: Callable[[], Run]) -> tuple[list[Record], Any]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_n_and_m_steps_are_n_then_save_load_and_m(name: str, tmp_path: Path) -> None:
+def test_43_n_and_m_steps_are_n_then_save_load_and_m(name: str, tmp_path: Path) -> None:
     records, end = uninterrupted(RUNS[name])
     assert len(records) == STEPS
     for stop in (0, 1, 3, PASS, PASS + 1, 2 * PASS, STEPS - 1, STEPS):
