@@ -259,11 +259,17 @@ class Optimizer(ParamGroups):
         if not {"state", "param_groups"} <= state_dict.keys():
             raise ValueError(f"it has keys {sorted(state_dict)}: pass what optimizer.state_dict() returned")
         saved_groups = state_dict["param_groups"]
-        laid = self._laid_as(saved_groups)
-        adopted = [self._adopt_group(*pair) for pair in zip(laid, saved_groups, strict=True)]
         saved_ids = chain.from_iterable(group["params"] for group in saved_groups)
-        params = dict(zip(saved_ids, labelled(adopted), strict=True))
-        groups = adopted if hyper == "saved" else [dict(group) for group in self.param_groups]
+        if hyper == "mine" and (mine := self._by_name(saved_groups)):
+            groups, params = (
+                [dict(group) for group in self.param_groups],
+                dict(zip(saved_ids, mine, strict=True)),
+            )
+        else:
+            laid = self._laid_as(saved_groups)
+            adopted = [self._adopt_group(*pair) for pair in zip(laid, saved_groups, strict=True)]
+            params = dict(zip(saved_ids, labelled(adopted), strict=True))
+            groups = adopted if hyper == "saved" else [dict(group) for group in self.param_groups]
         state: defaultdict[Any, Any] = defaultdict(dict)
         for key, entry in state_dict["state"].items():
             if key in params:
@@ -274,6 +280,13 @@ class Optimizer(ParamGroups):
         self.__setstate__({"state": state, "param_groups": groups})
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
+
+    def _by_name(self, saved: list[Group]) -> list[tuple[str, Tensor, Group]]:
+        """Our parameters in the order of the saved ones, if these have the same names, whatever their groups are."""
+        names = list(chain.from_iterable(group.get("param_names") or [None] for group in saved))
+        mine = {name: (name, param, group) for name, param, group in self.labelled()}
+        same = {*names} == mine.keys() and len(names) == len(mine) == sum(len(g["params"]) for g in saved)
+        return [mine[name] for name in names] if same else []
 
     def _laid_as(self, saved: list[Group]) -> list[Group]:
         """Our groups as the saved ones lie: by name where all have one, and by place where they do not."""
