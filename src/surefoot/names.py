@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ __all__ = [
     "labelled",
     "matching",
     "meant",
+    "named_in",
     "one_answer",
     "regrouped",
     "settled",
@@ -33,6 +34,27 @@ Which: TypeAlias = (
     | Iterable["str | re.Pattern[str] | nn.Module | Tensor | tuple[str, Tensor]"]
 )
 """How parameters are meant: see :func:`meant`."""
+
+
+class Named(NamedTuple):
+    """A parameter of a model.
+
+    Attributes:
+        name: Its full name, the first where it has several.
+        param: The parameter.
+        module: The module it belongs to.
+    """
+
+    name: str
+    param: Tensor
+    module: nn.Module
+
+
+def named_in(model: nn.Module) -> Iterator[Named]:
+    """Every parameter once, with the module it belongs to."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, param in model.named_parameters():
+        yield Named(name, param, modules[name.rpartition(".")[0]])
 
 
 def labelled(groups: Sequence[Group]) -> Iterator[tuple[str, Tensor, Group]]:
