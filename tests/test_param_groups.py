@@ -8,120 +8,11 @@ import re
 
 import pytest
 import torch
+from models import BERT, GPT, ResNet, Swin, ViT, cnn
 from torch import nn
 
 import surefoot
 from surefoot.param_groups import check, describe, layer_decay, layers, match, no_decay, param_groups, scale
-
-
-class Block(nn.Module):
-    """Of a ResNet."""
-
-    def __init__(self, width, downsample=False):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(width, width, 3, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, bias=False), nn.BatchNorm2d(width)
-        if downsample:
-            self.downsample = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
-
-
-class ResNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 4, 7, bias=False), nn.BatchNorm2d(4)
-        for i in range(1, 5):
-            setattr(self, f"layer{i}", nn.Sequential(Block(4, downsample=i > 1), Block(4)))
-        self.fc = nn.Linear(4, 10)
-
-
-class Attention(nn.Module):
-    """A block of a Transformer, with a norm of one's own."""
-
-    def __init__(self, width=4, norm=nn.LayerNorm):
-        super().__init__()
-        self.norm1, self.attn, self.norm2 = norm(width), nn.Linear(width, 3 * width), norm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 8), nn.GELU(), nn.Linear(8, width))
-
-
-class Norm(nn.Module):
-    """That is no subclass of torch's."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(width))
-
-
-class ViT(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cls_token, self.pos_embed = (
-            nn.Parameter(torch.zeros(1, 1, 4)),
-            nn.Parameter(torch.zeros(1, 5, 4)),
-        )
-        self.patch_embed = nn.Conv2d(3, 4, 2)
-        self.blocks = nn.ModuleList([Attention() for _ in range(3)])
-        self.norm, self.head = nn.LayerNorm(4), nn.Linear(4, 10)
-
-    def no_weight_decay(self):
-        return {"cls_token", "pos_embed"}
-
-
-class GPT(nn.Module):
-    """Its head is tied to its embedding."""
-
-    def __init__(self):
-        super().__init__()
-        h = nn.ModuleList([Attention(norm=Norm) for _ in range(2)])
-        parts = {"wte": nn.Embedding(9, 4), "wpe": nn.Embedding(5, 4), "h": h, "ln_f": Norm(4)}
-        self.transformer = nn.ModuleDict(parts)
-        self.lm_head = nn.Linear(4, 9, bias=False)
-        self.lm_head.weight = self.transformer["wte"].weight
-
-
-class Stage(nn.Module):
-    def __init__(self, blocks):
-        super().__init__()
-        self.blocks, self.downsample = nn.ModuleList([Attention() for _ in range(blocks)]), nn.Linear(4, 4)
-
-
-class Swin(nn.Module):
-    """With its blocks in stages, and one of them wrapped."""
-
-    def __init__(self):
-        super().__init__()
-        self.patch_embed = nn.Conv2d(3, 4, 2)
-        self.layers = nn.ModuleList([Stage(2), Stage(3)])
-        self.layers[1].blocks[1] = nn.Sequential(self.layers[1].blocks[1])
-        self.head = nn.Linear(4, 2)
-
-    def no_weight_decay_keywords(self):
-        return {"downsample"}
-
-
-class BERT(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.bert = nn.Module()
-        self.bert.embeddings = nn.Module()
-        self.bert.embeddings.word_embeddings = nn.Embedding(9, 4)
-        self.bert.embeddings.LayerNorm = nn.LayerNorm(4)
-        self.bert.encoder = nn.Module()
-        self.bert.encoder.layer = nn.ModuleList([Attention() for _ in range(2)])
-        self.bert.pooler = nn.Linear(4, 4)
-        self.classifier = nn.Linear(4, 2)
-
-
-def cnn():
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Conv2d(4, 4, 3),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(4, 2),
-    )
-
 
 MODELS = [ResNet, ViT, GPT, BERT, cnn, Swin]
 every_model = pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
@@ -134,52 +25,6 @@ def frozen_body(model):
 
 def hyper_of(groups, key):
     return {name: group.get(key) for group in groups for name, _ in group["params"]}
-
-
-@pytest.mark.parametrize(
-    ("build", "expected"),
-    [
-        (
-            ResNet,
-            {"conv1.weight": 0, "bn1.bias": 0, "layer1.0.conv1.weight": 1, "layer1.1.bn2.weight": 2}
-            | {"layer2.0.downsample.0.weight": 3, "layer4.1.conv2.weight": 8, "fc.weight": 9, "fc.bias": 9},
-        ),
-        (
-            ViT,
-            {"cls_token": 0, "pos_embed": 0, "patch_embed.bias": 0, "blocks.0.norm1.weight": 1}
-            | {"blocks.2.mlp.2.bias": 3, "norm.weight": 4, "head.weight": 4},
-        ),
-        (
-            GPT,
-            {"transformer.wte.weight": 0, "transformer.wpe.weight": 0, "transformer.h.0.norm1.gain": 1}
-            | {"transformer.h.1.mlp.0.weight": 2, "transformer.ln_f.gain": 3},
-        ),
-        (
-            BERT,
-            {"bert.embeddings.word_embeddings.weight": 0, "bert.embeddings.LayerNorm.bias": 0}
-            | {"bert.encoder.layer.0.attn.weight": 1, "bert.pooler.weight": 3, "classifier.bias": 3},
-        ),
-        (cnn, {"0.weight": 0, "1.weight": 0, "1.bias": 0, "3.weight": 1, "6.weight": 2}),
-        (
-            Swin,
-            {"patch_embed.bias": 0, "layers.0.blocks.0.attn.weight": 1, "layers.0.blocks.1.mlp.2.bias": 2}
-            | {"layers.0.downsample.weight": 2, "layers.1.blocks.1.0.attn.weight": 4, "head.weight": 6},
-        ),
-        (
-            lambda: nn.Sequential(ViT(), nn.Linear(10, 2)),
-            {"0.patch_embed.weight": 0, "0.blocks.0.attn.weight": 1, "0.head.weight": 3, "1.weight": 4},
-        ),
-        (lambda: nn.Linear(4, 2), {"weight": 0, "bias": 0}),
-        (
-            lambda: nn.MultiheadAttention(4, 2),
-            {"in_proj_weight": 0, "in_proj_bias": 0, "out_proj.weight": 1, "out_proj.bias": 1},
-        ),
-    ],
-)
-def test_the_layer_of_each_parameter(build, expected):
-    found = layers(build())
-    assert {name: found[name] for name in expected} == expected
-    assert set(found.values()) == set(range(max(expected.values()) + 1))  # no layer is empty
 
 
 @every_model
