@@ -684,10 +684,11 @@ def test_a_borrowed_run_is_given_back_however_the_block_ends(name: str, error: A
     assert whole(run) == end
 
 
-def test_a_run_can_be_borrowed_in_the_middle_of_its_loop_and_twice() -> None:
-    records, end = uninterrupted(run_of)
+@pytest.mark.parametrize("name", ["AdamW", "a loader that keeps its place"])
+def test_a_run_can_be_borrowed_in_the_middle_of_its_loop_and_twice(name: str) -> None:
+    records, end = uninterrupted(RUNS[name])
     seed()
-    run, seen = run_of(), []
+    run, seen = RUNS[name](), []
     for record in train(run, EPOCHS):
         seen.append(record)
         with run.borrow(), run.borrow():

@@ -208,8 +208,11 @@ class Run:
         finally:
             snapshot.restore()
             vars(self).update(own)
-            if loader_state is not None and self._loader_state is None:
-                self._loader_state = loader_state
+            if (
+                loader_state is not None
+            ):  # one that is being read was read elsewhere meanwhile: it begins again from here
+                self._loader_state = self._loader_state or loader_state
+                self._resumes += 1
             for give_back in schedulers:
                 give_back()
 

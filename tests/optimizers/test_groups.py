@@ -262,6 +262,20 @@ def test_values_of_a_schedules_own_cannot_be_set_elsewhere(build):
     assert sorted(group["lr"] for group in optimizer.param_groups)[-1] == 0.3
 
 
+def test_flags_and_tensors_can_be_set_and_entries_of_ones_own_are_left_alone():
+    optimizer = unscheduled()
+    optimizer.param_groups[0]["mask"] = torch.ones(5)
+    scheduler = surefoot.Scheduler(optimizer, lr=linear(10), betas=(None, linear(10, to=0.5)))
+    optimizer.set(
+        "layer1", foreach=False, maximize=True, betas=torch.tensor([0.5, 0.75]), lr=torch.tensor([2.0])
+    )
+    assert [group["foreach"] for group in optimizer.param_groups] == [None, False]
+    scheduler.set(5)
+    optimizer.add([("new", torch.ones(1, requires_grad=True))], lr=4.0)
+    assert [float(group["lr"]) for group in optimizer.param_groups] == [0.5, 1.0, 2.0]
+    optimizer.step()
+
+
 def test_after_a_schedule_is_gone_what_is_set_is_what_is_there():
     optimizer = unscheduled()
     scheduler = surefoot.lr_scheduler.CosineAnnealingLR(optimizer, 10)

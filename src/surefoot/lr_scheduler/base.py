@@ -385,6 +385,12 @@ class Scheduler(LRScheduler):
         now = group[key] if place is None else group[key][place]
         return math.isclose(float(now), value, rel_tol=1e-6)
 
+    def drives_any(self) -> bool:
+        """Whether any number has the value that this scheduler gave it."""
+        groups = self.optimizer.param_groups
+        rows = [(groups[row.place], row.name) for row in self._driven()]
+        return any(self.drives(group, *locate(group, name)) for group, name in rows)
+
     def names_its_own(self, group: dict[str, Any], key: str, place: int | None) -> bool:
         """Whether the curve of a number does not multiply a base."""
         row = self._row(group, key, place)

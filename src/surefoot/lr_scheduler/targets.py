@@ -85,9 +85,8 @@ class Targets:
         self.groups: list[Group] = []
         self.driven: list[Driven] = []
         self._params: list[list[Tensor]] = []  # of each group, by which its parts and successors are known
-        self._numbers: list[
-            int
-        ] = []  # of each group its place when it was first seen, or that of what it is part of
+        # Of each group its place when it was first seen, or that of what it is part of.
+        self._numbers: list[int] = []
         self._count = 0
         self._own = False  # whether bases are a loaded state's, or others than the groups'
         self._jobs: list[Job] = []

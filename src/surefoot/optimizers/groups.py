@@ -147,9 +147,9 @@ class ParamGroups(torch.optim.Optimizer):
                         f"{key} follows {type(stuck[0]).__name__}, whose values are its own: set them there, or delete it first"
                     )
                 writers += driving
-        before: dict[Any, Any] = {}
+        before: dict[Any, float] = {}
         for group in self._split(chosen):
-            before |= {(id(group), key, place): _at(group, key, place) for key, place, _ in numbers}
+            before |= {(id(group), key, place): float(_at(group, key, place)) for key, place, _ in numbers}
             for name, value in hyper.items():
                 group[name] = _like(group[name], value)
             if "lr" in hyper and "initial_lr" in group:
@@ -158,7 +158,6 @@ class ParamGroups(torch.optim.Optimizer):
             for scheduler in schedulers:
                 for key, place, value in numbers:
                     scheduler.rebase(group, key, place, value)
-        before = {key: float(value) for key, value in before.items()}
         for scheduler in dict.fromkeys(writers):
             scheduler.refresh(write=True)
         for group in self.param_groups if writers else ():
@@ -329,7 +328,7 @@ class ParamGroups(torch.optim.Optimizer):
         writers = []
         for scheduler in self._schedulers:
             scheduler.check_new({**group, "param_names": names})
-            if any(scheduler.drives(known, *spot) for known in self.param_groups for spot in _spots(known)):
+            if scheduler.drives_any():
                 writers.append(scheduler)
         _add_param_group(self, group)
         self._tell(writers)
@@ -395,17 +394,11 @@ class ParamGroups(torch.optim.Optimizer):
 
 
 def _numbers(name: str, value: Any) -> list[tuple[str, int | None, float]]:
-    """The numbers that a hyperparameter is made of, each with its place in it."""
-    if isinstance(value, tuple | list):
-        return [(name, i, float(number)) for i, number in enumerate(value)]
-    return [(name, None, float(value))] if hasattr(value, "__float__") else []
-
-
-def _spots(group: Group) -> list[tuple[str, int | None]]:
-    known = [
-        (name, value) for name, value in group.items() if name not in ("params", "param_names", *ENTRIES)
-    ]
-    return [(key, place) for name, value in known for key, place, _ in _numbers(name, value)]
+    """The numbers that a hyperparameter is made of, each with its place in it; a flag is none."""
+    many = value.tolist() if getattr(value, "ndim", 0) == 1 and len(value) > 1 else value
+    if isinstance(many, tuple | list):
+        return [(name, i, float(number)) for i, number in enumerate(many)]
+    return [(name, None, float(value))] if hasattr(value, "__float__") and not isinstance(value, bool) else []
 
 
 def _at(group: Group, key: str, place: int | None) -> Any:
