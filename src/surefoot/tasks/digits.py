@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from surefoot.tasks.base import Task
@@ -30,7 +30,7 @@ def task(batch_size: int = 64, seed: int = 0) -> Task:
     torch.manual_seed(seed)
     return Task(
         model=_cnn(),
-        criterion=nn.functional.cross_entropy,
+        loss=_loss,
         train_loader=DataLoader(
             TensorDataset(images[rest], labels[rest]),
             batch_size,
@@ -40,8 +40,20 @@ def task(batch_size: int = 64, seed: int = 0) -> Task:
         val_loader=DataLoader(
             TensorDataset(images[held_out], labels[held_out]), 256, generator=torch.Generator().manual_seed(0)
         ),
+        metrics={"accuracy": _accuracy},
         description=f"handwritten digits, {len(rest)} to train on, {len(held_out)} held out",
     )
+
+
+def _loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    images, labels = batch
+    return nn.functional.cross_entropy(model(images), labels)
+
+
+def _accuracy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    images, labels = batch
+    right: Tensor = model(images).argmax(-1) == labels
+    return right.double().mean()
 
 
 def _cnn() -> nn.Module:
