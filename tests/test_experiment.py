@@ -1,14 +1,19 @@
-import csv
 import math
+import subprocess
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
-from surefoot import checkpoint
+from surefoot import checkpoint, experiment, metrics
 from surefoot.checkpoint import CheckpointError
-from surefoot.experiment import OPTIMIZERS, SCHEDULES, Experiment, Settings
+from surefoot.choices import OPTIMIZERS, SCHEDULES
+from surefoot.experiment import Experiment
+from surefoot.lock import LockedError
+from surefoot.tasks import TASKS
 
-SHORT = {"epochs": 2, "batch_size": 256, "lr": 0.003}
+TINY = {"task": tiny.PATH}
 
 
 def finish(experiment):
@@ -17,6 +22,10 @@ def finish(experiment):
 
 def weights(experiment):
     return [p.detach().clone() for p in experiment.task.model.parameters()]
+
+
+def tables(experiment):
+    return [(experiment.folder / name).read_text() for name in ("metrics.csv", "metrics.jsonl")]
 
 
 def stop_after(steps):
@@ -31,128 +40,153 @@ def stop_after(steps):
     return stopped
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(schedule, tmp_path):
-    settings = Settings(**SHORT, schedule=schedule)
-    whole = Experiment.start(settings, tmp_path)
-    finish(whole)
-
-    # Two stops: inside the first pass, and at its very end (six batches).
-    broken = Experiment.start(settings, tmp_path)
-    list(broken.train(stop_after(2)))
-    assert not broken.finished
-    broken = Experiment.resume(broken.folder)
-    list(broken.train(stop_after(4)))
-    broken = Experiment.resume(broken.folder)
+def whole_and_broken(given, tmp_path, stops):
+    """The same run, one that was never stopped and one that was after each of ``stops`` steps."""
+    with Experiment.start(given, tmp_path) as whole:
+        finish(whole)
+    broken = Experiment.start(given, tmp_path)
+    for steps in stops:
+        list(broken.train(stop_after(steps)))
+        assert not broken.finished
+        broken.close()
+        broken = Experiment.resume(broken.folder)
     finish(broken)
-
-    assert broken.finished
-    assert all(torch.equal(one, other) for one, other in zip(weights(whole), weights(broken), strict=True))
-    assert broken.rows == whole.rows
-    assert (broken.folder / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_learns_and_resumes(optimizer, tmp_path):
-    settings = Settings(**SHORT, optimizer=optimizer)
-    whole, broken = (Experiment.start(settings, tmp_path) for _ in range(2))
-    rows = finish(whole)
-    list(broken.train(stop_after(7)))
-    broken = Experiment.resume(broken.folder)
-    finish(broken)
-    assert rows[-1].loss < rows[0].loss
-    assert all(torch.equal(one, other) for one, other in zip(weights(whole), weights(broken), strict=True))
-
-
-def test_norms_and_biases_are_not_decayed(tmp_path):
-    experiment = Experiment.start(Settings(), tmp_path)
-    decayed, kept = experiment.optimizer.param_groups
-    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0.0)
-    assert all(p.ndim > 1 for p in decayed["params"])
-    assert all(
-        name.endswith("bias") or p.ndim == 1
-        for name, p in zip(kept["param_names"], kept["params"], strict=True)
-    )
-    together = [*decayed["params"], *kept["params"]]
-    assert {id(p) for p in together} == {id(p) for p in experiment.task.model.parameters()}
-
-
-def test_the_range_test_leaves_no_trace(tmp_path):
-    found, fresh = (Experiment.start(Settings(), tmp_path) for _ in range(2))
-    lr = found.find_lr()
-    assert 1e-4 < lr < 0.1
-    assert found.settings.lr == lr
-    assert all(torch.equal(one, other) for one, other in zip(weights(found), weights(fresh), strict=True))
-
-
-def test_the_metrics_are_a_table(tmp_path):
-    experiment = Experiment.start(Settings(**SHORT), tmp_path)
-    rows = finish(experiment)
-    with open(experiment.folder / "metrics.csv", newline="") as file:
-        table = list(csv.DictReader(file))
-    assert list(table[0]) == [
-        "step",
-        "epoch",
-        "loss",
-        "lr_weights",
-        "lr_biases_norms",
-        "val_loss",
-        "val_accuracy",
-    ]
-    assert [float(line["loss"]) for line in table] == [row.loss for row in rows]
-    assert [line["step"] for line in table if line["val_loss"]] == ["6", "12"]
-
-
-def test_the_report_has_every_file_the_run_promises(tmp_path):
-    experiment = Experiment.start(Settings(epochs=1, batch_size=256), tmp_path)
-    experiment.find_lr()
-    finish(experiment)
-    files = experiment.report()
-    assert {path.name for path in files} == {
-        "checkpoint.safetensors",
-        "metrics.csv",
-        "lr_range.png",
-        "schedule.png",
-        "loss.png",
-        "report.html",
-    }
-    assert all(path.stat().st_size > 0 for path in files)
-    assert {path.name for path in experiment.folder.iterdir()} == {path.name for path in files}
-    assert "of the held-out images are right" in (experiment.folder / "report.html").read_text()
-
-
-def test_runs_do_not_overwrite_each_other(tmp_path):
-    names = [Experiment.start(Settings(), tmp_path).folder.name for _ in range(3)]
-    assert names == ["digits-1", "digits-2", "digits-3"]
-
-
-def test_divergence_is_said_and_the_last_checkpoint_stays(tmp_path):
-    experiment = Experiment.start(Settings(**{**SHORT, "epochs": 3}, schedule="constant"), tmp_path)
-    list(experiment.train(stop_after(6)))
-    saved = experiment.checkpoint.read_bytes()
-    with torch.no_grad():
-        next(experiment.task.model.parameters()).fill_(math.nan)
-    with pytest.raises(ArithmeticError, match=r"loss is nan at step 7, lr 0.003.*--lr 0.0003"):
-        finish(experiment)
-    assert experiment.checkpoint.read_bytes() == saved
+    broken.close()
+    return whole, broken
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    "setting",
     [
-        ({"optimizer": "adamm"}, r"optimizer 'adamm' is not known\. Did you mean 'adam'\?.*radam"),
-        ({"task": "digit"}, r"task 'digit' is not known\. Did you mean 'digits'\?"),
-        ({"schedule": "zzz"}, r"schedule 'zzz' is not known\. Choose from: constant"),
-        ({"lr": -1.0}, "lr is -1.0"),
-        ({"lr": math.nan}, "lr is nan"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"batch_size": -3}, "batch_size is -3"),
-        ({"seed": -1}, "seed is -1"),
+        *({"schedule": name} for name in SCHEDULES),
+        *({"optimizer": name} for name in OPTIMIZERS),
+        {"schedule": "warmup(5) >> cosine(11)"},
+        {"schedule": "linear", "warmup": 5},
+        {"steps": 13, "evaluate_every": 3, "clip_norm": 0.1},
     ],
+    ids=str,
 )
-def test_settings_are_checked_before_anything_runs(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        Settings(**wrong)
+def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(setting, tmp_path):
+    # Two stops: inside the first pass, and at its very end (eight batches).
+    whole, broken = whole_and_broken({**TINY, **setting}, tmp_path, (2, 6))
+    assert broken.finished
+    assert all(torch.equal(one, other) for one, other in zip(weights(whole), weights(broken), strict=True))
+    assert broken.rows == whole.rows
+    assert tables(broken) == tables(whole)
+    assert len(whole.rows) == setting.get("steps", 16)
+
+
+def test_rows_after_the_checkpoint_are_made_again(tmp_path):
+    """As after a kill: metrics are ahead of the checkpoint, and the last line is cut short."""
+    with Experiment.start(TINY, tmp_path) as killed:
+        list(killed.train(stop_after(10)))
+        saved = killed.checkpoint.read_bytes()
+    with Experiment.resume(killed.folder) as killed:
+        list(killed.train(stop_after(3)))
+    killed.checkpoint.write_bytes(saved)
+    for name in ("metrics.csv", "metrics.jsonl"):
+        text = (killed.folder / name).read_text()
+        (killed.folder / name).write_text(text[:-5])
+    with Experiment.resume(killed.folder) as killed:
+        finish(killed)
+    with Experiment.start(TINY, tmp_path) as whole:
+        finish(whole)
+    assert tables(killed) == tables(whole)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion"])
+def test_optimizers_learn(name, tmp_path):
+    with Experiment.start({**TINY, "optimizer": name, "epochs": 12}, tmp_path) as run:
+        rows = finish(run)
+    looks = [row["val_loss"] for row in rows if "val_loss" in row]
+    assert looks[-1] < looks[0]
+
+
+def test_norms_and_biases_are_not_decayed(tmp_path):
+    with Experiment.start({**TINY, "weight_decay": 0.3}, tmp_path) as run:
+        decayed, kept = run.optimizer.param_groups
+        assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
+        assert decayed["param_names"] == ["0.weight", "4.weight"]
+        together = [*decayed["params"], *kept["params"]]
+        assert {id(p) for p in together} == {id(p) for p in run.task.model.parameters()}
+
+
+def test_data_without_a_length_are_trained_by_steps(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "endless", tiny.endless)
+    whole, broken = whole_and_broken({"task": "endless", "steps": 9, "schedule": "constant"}, tmp_path, (4,))
+    assert broken.rows == whole.rows
+    assert [row["step"] for row in whole.rows] == [*range(1, 10)]
+    assert "val_loss" not in whole.rows[-1]
+    assert whole.report()
+
+
+def test_patience_ends_a_run_that_is_not_getting_better(tmp_path):
+    given = {**TINY, "patience": 3, "evaluate_every": 2, "epochs": 50, "optimizer": "sgd", "lr": 1e-12}
+    given["schedule"] = "constant"
+    whole, broken = whole_and_broken(given, tmp_path, (3,))
+    assert broken.rows == whole.rows
+    assert whole.finished
+    losses = [row["val_loss"] for row in whole.rows if "val_loss" in row]
+    assert min(losses[-3:]) >= min(losses[:-3])
+    assert len(whole.rows) < whole.total_steps
+    with Experiment.resume(whole.folder) as again:
+        assert finish(again) == []
+
+
+def test_the_range_test_leaves_no_trace_and_its_rate_is_written(tmp_path):
+    given = {**TINY, "lr": "auto"}
+    with Experiment.start(given, tmp_path) as found, Experiment.start(given, tmp_path) as fresh:
+        lr = found.find_lr()
+        assert found.settings.lr == lr
+        assert f"\nlr = {lr}\n" in (found.folder / "settings.toml").read_text()
+        assert '\nlr = "auto"\n' in (fresh.folder / "settings.toml").read_text()
+        assert all(torch.equal(one, other) for one, other in zip(weights(found), weights(fresh), strict=True))
+        finish(found)
+    with Experiment.resume(found.folder) as again:
+        assert again.lr_range == found.lr_range
+
+
+def test_the_commit_is_that_of_the_task_file(tmp_path):
+    path = tmp_path / "mine" / "task.py"
+    path.parent.mkdir()
+    path.write_text(Path(tiny.PATH).read_text())
+    git = ["git", "-C", str(path.parent), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *command], check=True)
+    for dirty in ("false", "true"):
+        with Experiment.start({"task": str(path)}, tmp_path) as run:
+            assert f"dirty = {dirty}" in (run.folder / "settings.toml").read_text()
+        path.write_text(path.read_text() + "\n")
+
+
+def test_runs_do_not_overwrite_each_other_and_leave_nothing_untrained(tmp_path):
+    runs = [Experiment.start(TINY, tmp_path) for _ in range(3)]
+    assert [run.folder.name for run in runs] == ["tiny-1", "tiny-2", "tiny-3"]
+    for run in runs:
+        run.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(experiment, "Lock", full)
+    with pytest.raises(OSError, match="No space"):
+        Experiment.start(TINY, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_divergence_is_said_and_the_last_checkpoint_stays(tmp_path):
+    with Experiment.start({**TINY, "schedule": "constant"}, tmp_path) as run:
+        list(run.train(stop_after(6)))
+        saved = run.checkpoint.read_bytes()
+        with torch.no_grad():
+            next(run.task.model.parameters()).fill_(math.nan)
+        with pytest.raises(ArithmeticError, match=r"loss is nan at step 7, lr 0.01.*--lr 0.001"):
+            finish(run)
+    assert run.checkpoint.read_bytes() == saved
+    assert [row["step"] for row in metrics.read(run.folder)] == [*range(1, 7)]
 
 
 def test_a_folder_without_a_checkpoint_cannot_be_resumed(tmp_path):
@@ -161,15 +195,76 @@ def test_a_folder_without_a_checkpoint_cannot_be_resumed(tmp_path):
 
 
 def test_a_truncated_checkpoint_is_said_to_be_damaged(tmp_path):
-    experiment = Experiment.start(Settings(**SHORT), tmp_path)
-    list(experiment.train(stop_after(1)))
-    whole = experiment.checkpoint.read_bytes()
-    experiment.checkpoint.write_bytes(whole[: len(whole) // 2])
+    with Experiment.start(TINY, tmp_path) as run:
+        list(run.train(stop_after(1)))
+    whole = run.checkpoint.read_bytes()
+    run.checkpoint.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors is damaged"):
-        Experiment.resume(experiment.folder)
+        Experiment.resume(run.folder)
+    assert not (run.folder / "lock").exists()
 
 
-def test_a_checkpoint_of_something_else_is_refused(tmp_path):
-    checkpoint.save(tmp_path / "checkpoint.safetensors", extra={"run": {}, "extra": {}})
+@pytest.mark.parametrize(
+    "extra", [None, {"run": {}, "extra": {}}, {"extra": {"settings": {"a": 1}, "lr_range": 1, "seconds": 1}}]
+)
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, extra):
+    checkpoint.save(tmp_path / "checkpoint.safetensors", extra=extra)
     with pytest.raises(CheckpointError, match="was not written by surefoot train"):
         Experiment.resume(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_metrics_that_lack_what_the_checkpoint_has_are_named_and_nothing_is_changed(tmp_path):
+    with Experiment.start(TINY, tmp_path) as run:
+        list(run.train(stop_after(6)))
+    path = run.folder / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    before = tables(run)
+    with pytest.raises(
+        ValueError, match="ends at step 3, but the checkpoint is of step 6: put the file back"
+    ):
+        Experiment.resume(run.folder)
+    assert tables(run) == before
+    path.unlink()
+    with Experiment.resume(run.folder) as resumed:
+        finish(resumed)
+    assert [row["step"] for row in resumed.rows] == [*range(7, 17)]
+
+
+def run_in(folder, times=1):
+    for _ in range(times):
+        with Experiment.start(TINY, folder) as run:
+            finish(run)
+
+
+def mounted(folder, *options):
+    return subprocess.run(["mount", *options, "tmpfs", folder], capture_output=True).returncode == 0
+
+
+def test_a_folder_that_is_full_or_cannot_be_written_to(tmp_path):
+    """For real, where a file system may be mounted."""
+    if not mounted(tmp_path, "-t", "tmpfs", "-o", "size=400k"):
+        pytest.skip("no file system may be mounted here")
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            run_in(tmp_path, times=9)
+        assert [*tmp_path.glob("*/lock")] == []
+        assert mounted(tmp_path, "-o", "remount,ro")
+        with pytest.raises(OSError, match=r"Read-only file system: '.*tiny-"):
+            run_in(tmp_path)
+        with pytest.raises(OSError, match=r"Read-only file system: '.*lock'"):
+            Experiment.resume(tmp_path / "tiny-1")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_run_that_is_held_cannot_be_resumed(tmp_path, monkeypatch):
+    with Experiment.start(TINY, tmp_path) as run:
+        list(run.train(stop_after(2)))
+
+    def held(folder):
+        raise LockedError("held")
+
+    monkeypatch.setattr(experiment, "Lock", held)
+    with pytest.raises(LockedError):
+        Experiment.resume(run.folder)

@@ -2,133 +2,42 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, fields, replace
-from difflib import get_close_matches
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 
-from surefoot import checkpoint, lr_scheduler, optimizers, plots, report
+from surefoot import choices, prepare, provenance, records
 from surefoot.checkpoint import CheckpointError
 from surefoot.files import write
-from surefoot.lr_finder import LRFinder
-from surefoot.lr_scheduler.hyperparameters import has_momentum
+from surefoot.lock import Lock
+from surefoot.lr_scheduler import ReduceLROnPlateau
+from surefoot.metrics import Metrics
+from surefoot.prepare import optimizer_of, prepared
+from surefoot.records import CHECKPOINT, SETTINGS
 from surefoot.run import Run
-from surefoot.tasks import TASKS
+from surefoot.settings import Settings, as_toml
+from surefoot.tasks.base import Task, length
+from surefoot.tasks.load import TASKS
+from surefoot.tasks.trial import loss_of
 from surefoot.train import train
 
-__all__ = ["Experiment", "Row", "Settings"]
-
-# Not Rprop, which takes gradients of all data, nor ASGD, whose average no task asks for.
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adadelta": optimizers.Adadelta,
-    "adagrad": optimizers.Adagrad,
-    "adam": optimizers.Adam,
-    "adamax": optimizers.Adamax,
-    "adamw": optimizers.AdamW,
-    "lion": optimizers.Lion,
-    "nadam": optimizers.NAdam,
-    "nadamw": optimizers.NAdamW,
-    "radam": optimizers.RAdam,
-    "rmsprop": optimizers.RMSprop,
-    "sgd": partial(optimizers.SGD, momentum=0.9),
-}
-
-SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, float, int], Any]] = {
-    "onecycle": lambda o, lr, steps: lr_scheduler.OneCycleLR(o, lr, steps, cycle_momentum=has_momentum(o)),
-    "cosine": lambda o, lr, steps: lr_scheduler.CosineAnnealingLR(o, T_max=steps),
-    "cyclic": lambda o, lr, steps: lr_scheduler.CyclicLR(
-        o, lr / 10, lr, step_size_up=steps / 8, cycle_momentum=has_momentum(o)
-    ),
-    "exponential": lambda o, lr, steps: lr_scheduler.ExponentialLR(o, gamma=0.01 ** (1 / steps)),
-    "step": lambda o, lr, steps: lr_scheduler.StepLR(o, step_size=math.ceil(steps / 3)),
-    "warmup": lambda o, lr, steps: lr_scheduler.LambdaLR(o, lambda step: min(1, 10 * step / steps)),
-    "plateau": lambda o, lr, steps: lr_scheduler.ReduceLROnPlateau(o, factor=0.5, patience=1),
-    "constant": lambda o, lr, steps: None,
-}
-
-CHECKPOINT = "checkpoint.safetensors"
-
-GROUPS = ("weights", "biases_norms")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the result of a run.
-
-    Attributes:
-        task: A name in :data:`surefoot.tasks.TASKS`.
-        optimizer: Name of one of Surefoot's optimizers, in lower case.
-        lr: Learning rate (the peak under a cyclic schedule); None finds it by a range test.
-        schedule: How it changes over the run.
-        epochs: Passes over the training data.
-        batch_size: Samples for each update.
-        seed: Of weights, batch order and dropout.
-    """
-
-    task: str = "digits"
-    optimizer: str = "adamw"
-    lr: float | None = None
-    schedule: str = "onecycle"
-    epochs: int = 12
-    batch_size: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, choices in (("task", TASKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            value = getattr(self, name)
-            if value not in choices:
-                near = get_close_matches(value.lower(), choices, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"{name} {value!r} is not known.{hint} Choose from: {', '.join(sorted(choices))}."
-                )
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}: it must be at least 0 and below 2**63.")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr}: it must be 'auto', or positive and finite.")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of ``metrics.csv``: one update, with the held-out results where they were measured."""
-
-    step: int
-    epoch: int
-    loss: float
-    lr: tuple[float, ...]
-    val_loss: float | None = None
-    val_accuracy: float | None = None
-
-    def numbers(self) -> list[float]:
-        """The line as numbers only, NaN for what was not measured."""
-        step, epoch, loss, lr, *held_out = astuple(self)
-        return [step, epoch, loss, *(math.nan if value is None else value for value in held_out), *lr]
-
-    @classmethod
-    def from_numbers(cls, numbers: list[float]) -> Row:
-        """The line that :meth:`numbers` was called on."""
-        step, epoch, loss, *held_out = numbers[:5]
-        measured = (None if math.isnan(value) else value for value in held_out)
-        return cls(int(step), int(epoch), loss, tuple(numbers[5:]), *measured)
+__all__ = ["Experiment"]
 
 
 class Experiment:
-    """One run in one folder: start or resume it, find the rate, train, report.
+    """One run in one folder: start or resume it, find the rate, train, report. It holds the folder's lock until closed.
 
     Args:
         settings: What to train and how.
+        task: What its name stands for.
         folder: Where its files are.
 
     Attributes:
@@ -136,32 +45,46 @@ class Experiment:
         seconds: Time spent training, before a resume included.
     """
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings, self.folder = settings, folder
-        self.rows: list[Row] = []
+    def __init__(self, settings: Settings, task: Task, folder: Path) -> None:
+        self.settings, self.task, self.folder = settings, task, folder
         self.lr_range: dict[str, list[float]] | None = None
         self.seconds = 0.0
-        self.task = TASKS[settings.task](settings.batch_size, settings.seed)
-        # Norms and biases are the parameters of one dimension or none.
-        named = list(self.task.model.named_parameters())
-        decayed = {"params": [(n, p) for n, p in named if p.ndim > 1], "weight_decay": 0.01}
-        kept = {"params": [(n, p) for n, p in named if p.ndim <= 1], "weight_decay": 0.0}
-        self.optimizer = OPTIMIZERS[settings.optimizer]([decayed, kept], lr=1e-5)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.optimizer = optimizer_of(settings, task)
         self.run: Run | None = None
+        self._metrics: Metrics | None = None
+        self._lock = Lock(folder)
 
     @classmethod
-    def start(cls, settings: Settings, out: Path) -> Experiment:
-        """A new run in a folder of its own, ``out/<task>-<n>``."""
+    def start(cls, given: Mapping[str, Any], out: Path) -> Experiment:
+        """A new run in a folder of its own, ``out/<task>-<n>``.
+
+        Raises:
+            ValueError: A setting is wrong; nothing was written.
+            TaskError: The task is; nothing was written.
+            OSError: The folder cannot be made.
+        """
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(f"out is {str(out)!r}, which is a file: name a folder for the runs")
-        experiment = cls(settings, out)
+        settings, task = prepared(given)
         out.mkdir(parents=True, exist_ok=True)
-        number = 0
-        while experiment.folder == out:
+        number, folder = 0, None
+        while folder is None:
             number += 1
             with suppress(FileExistsError):
-                (out / f"{settings.task}-{number}").mkdir()
-                experiment.folder = out / f"{settings.task}-{number}"
+                (out / f"{Path(settings.task).stem}-{number}").mkdir()
+                folder = out / f"{Path(settings.task).stem}-{number}"
+        try:
+            experiment = cls(settings, task, folder)
+        except BaseException:
+            folder.rmdir()
+            raise
+        try:
+            experiment._write_settings()
+        except BaseException:
+            experiment.close()
+            raise
         return experiment
 
     @classmethod
@@ -170,44 +93,91 @@ class Experiment:
 
         Raises:
             CheckpointError: There is none, or it cannot be read.
+            LockedError: Another process trains it.
         """
-        path = folder / CHECKPOINT
-        with checkpoint.opened(path) as saved:
-            kept = saved.extra
+        given = records.kept(folder)["settings"]
         try:
-            extra = kept["extra"]
-            experiment = cls(Settings(**extra["settings"]), folder)
-            experiment.rows = [Row.from_numbers(row) for row in extra["rows"].tolist()]
-            experiment.lr_range, experiment.seconds = extra["lr_range"], extra["seconds"]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} was not written by surefoot train: {error}") from error
-        experiment._build_run().resume(path)
+            Settings.of(given)
+        except (AttributeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder / CHECKPOINT} was not written by surefoot train: {error}"
+            ) from error
+        settings, task = prepared(given)
+        experiment = cls(settings, task, folder)
+        try:
+            run = experiment._build_run()
+            kept = run.resume(folder / CHECKPOINT)
+            experiment.lr_range, experiment.seconds = kept["lr_range"], kept["seconds"]
+            experiment._metrics = experiment._open_metrics(run.step)
+        except BaseException:
+            experiment.close()
+            raise
         return experiment
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the folder go; it is deleted if nothing was trained."""
+        try:
+            if self._metrics is not None:
+                self._metrics.close()
+        finally:
+            if not self.rows and not self.checkpoint.exists():
+                for name in (SETTINGS, "metrics.csv", "metrics.jsonl"):
+                    (self.folder / name).unlink(missing_ok=True)
+            self._lock.release()
+            with suppress(OSError):
+                self.folder.rmdir()  # if it is empty
 
     @property
     def checkpoint(self) -> Path:
-        """The file that training resumes from."""
+        """The file that the run is saved to."""
         return self.folder / CHECKPOINT
 
     @property
-    def finished(self) -> bool:
-        """Whether there is nothing left to train."""
-        return self.run is not None and (self.run.epoch + self.run.at_pass_end) >= self.settings.epochs
+    def rows(self) -> list[dict[str, float]]:
+        """All updates so far, by the names of the columns of ``metrics.csv``."""
+        return [] if self._metrics is None else self._metrics.rows
 
     @property
     def total_steps(self) -> int:
         """Updates of the whole run."""
-        return self.settings.epochs * len(self.task.train_loader)
+        return self.settings.steps or self.settings.epochs * (length(self.task.train_loader) or 0)
+
+    @property
+    def steps_of_a_pass(self) -> int:
+        """Updates of a pass; those of the whole run where the loader has no length."""
+        return length(self.task.train_loader) or self.total_steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train: all updates are made, or ``patience`` is at its end."""
+        step = 0 if self.run is None else self.run.step
+        return step >= self.total_steps or self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        losses = [row["val_loss"] for row in self.rows if "val_loss" in row] if patience else []
+        return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
 
     def find_lr(self) -> float:
         """Set the learning rate by a range test, which leaves no trace on the model."""
-        finder = LRFinder(self.task.model, self.optimizer, self.task.criterion)
-        finder.range_test(self.task.train_loader, start_lr=1e-5, num_iter=100)
-        lr = finder.suggestion()
-        finder.reset()
-        self.lr_range = finder.history
+        lr, self.lr_range = prepare.find_lr(self.task, self.optimizer)
         self.settings = replace(self.settings, lr=lr)
+        self._write_settings()
         return lr
+
+    def _write_settings(self) -> None:
+        code = Path(self.settings.task).parent if self.settings.task not in TASKS else Path.cwd()
+        text = as_toml(self.settings, versions=provenance.versions(), git=provenance.git(code))
+        write(self.folder / SETTINGS, text)
 
     def _build_run(self) -> Run:
         lr = self.settings.lr
@@ -215,90 +185,80 @@ class Experiment:
         torch.manual_seed(self.settings.seed)  # dropout, whatever was drawn since the model was made
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        scheduler = SCHEDULES[self.settings.schedule](self.optimizer, lr, self.total_steps)
-        self.run = Run(self.task.model, self.optimizer, self.task.train_loader, self.task.loss, scheduler)
+        scheduler = choices.scheduler(
+            self.optimizer, self.settings.schedule, lr, self.total_steps, self.settings.warmup
+        )
+        self.run = Run(self.task.model, self.optimizer, self.task.train_loader, loss_of(self.task), scheduler)
         return self.run
 
-    def train(self, stopped: Callable[[], bool]) -> Iterator[Row]:
-        """Train to the end, or until ``stopped()``; saved after every pass and when stopped.
+    def _open_metrics(self, step: int) -> Metrics:
+        held_out = [] if self.task.val_loader is None else ["loss", *self.task.metrics]
+        columns = ["step", "epoch", "loss", *self._lr_names(), *(f"val_{name}" for name in held_out)]
+        return Metrics(self.folder, columns, step)
+
+    def _lr_names(self) -> list[str]:
+        return [f"lr_{group['name']}" for group in self.optimizer.param_groups]
+
+    def train(self, stopped: Callable[[], bool]) -> Iterator[dict[str, float]]:
+        """Train to the end, or until ``stopped()``; a row for each update.
+
+        Saved after every pass, after every look at the held-out data, and when stopped.
 
         Raises:
             ArithmeticError: The loss is not finite; the table of metrics is written, and a checkpoint
                 saved before stays.
+            TaskError: The loss does not take a batch; what was saved before stays.
         """
         run = self.run or self._build_run()
+        self._metrics = metrics = self._metrics or self._open_metrics(0)
+        if self.finished:
+            return
         started = time.monotonic() - self.seconds
-        for record in train(run, self.settings.epochs):
+        for record in train(run, sys.maxsize):
             if not math.isfinite(record.loss):
-                self._write_metrics()
                 raise ArithmeticError(
                     f"the loss is {record.loss} at step {record.step}, lr {record.lr[0]:.2g}: training diverged. "
                     f"Start again with a lower rate, such as --lr {(self.settings.lr or 0) / 10:.1g}."
                 )
-            row = Row(record.step, record.epoch, record.loss, record.lr)
-            if record.last_of_pass:
-                val_loss, val_accuracy = self.task.evaluate()
-                row = replace(row, val_loss=val_loss, val_accuracy=val_accuracy)
-                if isinstance(run.scheduler, lr_scheduler.ReduceLROnPlateau):
-                    run.scheduler.step(val_loss)
-            self.rows.append(row)
+            row = {"step": record.step, "epoch": record.epoch, "loss": record.loss}
+            row |= dict(zip(self._lr_names(), record.lr, strict=True))
+            last = record.step >= self.total_steps
+            every = self.settings.evaluate_every
+            looks = last or (record.step % every == 0 if every else record.last_of_pass)
+            if looks:
+                held_out = self.task.evaluate()
+                row |= {f"val_{name}": value for name, value in held_out.items()}
+                if isinstance(run.scheduler, ReduceLROnPlateau):
+                    run.scheduler.step(held_out["loss"])
+            metrics.append(row)
             self.seconds = time.monotonic() - started
             stop = stopped()
-            if record.last_of_pass or stop:
+            if looks or record.last_of_pass or stop:
                 self.save()
             yield row
-            if stop:
+            if stop or last or (looks and self._out_of_patience):
                 return
 
-    def save(self) -> None:
-        """Write the checkpoint, then the table of metrics from the same rows."""
-        assert self.run is not None
-        rows = torch.tensor([row.numbers() for row in self.rows], dtype=torch.float64)
-        settings, seconds = asdict(self.settings), self.seconds
-        self.run.save(self.checkpoint, settings=settings, rows=rows, lr_range=self.lr_range, seconds=seconds)
-        self._write_metrics()
+    def last_words(self) -> str:
+        """What the task has to show at the end, such as a sample; empty where it has nothing."""
+        self.task.model.eval()
+        return "" if self.task.finish is None else self.task.finish(self.task.model)
 
-    def _write_metrics(self) -> None:
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        names = [field.name for field in fields(Row)]
-        table.writerow([*names[:3], *(f"lr_{group}" for group in GROUPS), *names[4:]])
-        table.writerows([*row[:3], *row[3], *row[4:]] for row in map(astuple, self.rows))
-        write(self.folder / "metrics.csv", text.getvalue())
+    def save(self) -> None:
+        """Bring the metrics to the disk, then write the checkpoint: it is never ahead of them."""
+        assert self.run is not None
+        assert self._metrics is not None
+        self._metrics.flush()
+        self.run.save(
+            self.checkpoint,
+            settings=self.settings.shown(),
+            lr_range=self.lr_range,
+            seconds=self.seconds,
+        )
 
     def report(self) -> list[Path]:
         """Draw the pictures and write the page; returns the files.
 
-        Needs at least one finished pass.
+        Needs a checkpoint.
         """
-        import matplotlib.pyplot as plt
-
-        held_out = {row.step: row.val_loss for row in self.rows if row.val_loss is not None}
-        pictures: dict[str, Any] = {"loss": plots.loss([row.loss for row in self.rows], held_out)}
-        if self.lr_range is not None:
-            lrs, losses = self.lr_range["lr"], self.lr_range["loss"]
-            pictures["lr_range"] = plots.lr_range(lrs, losses, suggestion=self.settings.lr)
-        by_group = {name: [row.lr[i] for row in self.rows] for i, name in enumerate(GROUPS)}
-        pictures["schedule"] = plots.schedule({n.replace("_", " and "): lrs for n, lrs in by_group.items()})
-        files = []
-        for name, axes in pictures.items():
-            files.append(self.folder / f"{name}.png")
-            axes.figure.savefig(files[-1])
-            plt.close(axes.figure)
-        page = report.page(
-            title=f"{self.folder.name}: {self.task.description}",
-            result=self.result,
-            settings={**asdict(self.settings), "torch": torch.__version__},
-            pictures=files,
-        )
-        write(self.folder / "report.html", page)
-        return [self.checkpoint, self.folder / "metrics.csv", *files, self.folder / "report.html"]
-
-    @property
-    def result(self) -> str:
-        """The outcome in one sentence."""
-        last = next(row for row in reversed(self.rows) if row.val_accuracy is not None)
-        return (
-            f"{last.val_accuracy:.2%} of the held-out images are right after {last.epoch} epochs "
-            f"and {self.seconds:.1f} s of training."
-        )
+        return records.write_report(self.folder)

@@ -1,0 +1,120 @@
+"""From settings to what they say: the task, its optimizer, its learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from surefoot import choices
+from surefoot.lr_finder import LRFinder, TrainDataLoaderIter
+from surefoot.settings import Settings
+from surefoot.tasks.base import Task, TaskError, length
+from surefoot.tasks.load import TASKS, default_batch_size, find, make
+from surefoot.tasks.trial import loss_of, trial
+
+__all__ = ["find_lr", "optimizer_of", "prepared"]
+
+
+def prepared(given: Mapping[str, Any]) -> tuple[Settings, Task]:
+    """The task that is named and all settings: what is given, then what the task says, then what always holds.
+
+    The task is tried on a batch.
+
+    Args:
+        given: Settings by name.
+
+    Raises:
+        ValueError: A setting is wrong.
+        TaskError: The task is.
+
+    Example:
+        >>> settings, task = prepared({"task": "digits", "epochs": 3})
+        >>> settings.epochs, settings.batch_size
+        (3, 64)
+    """
+    checked = Settings.of(given)
+    if given.get("epochs") is not None and given.get("steps"):
+        raise ValueError(f"epochs is {checked.epochs} and steps is {checked.steps}: leave one of them out.")
+    maker = find(checked.task)
+    batch_size = checked.batch_size or default_batch_size(maker)
+    task = make(maker, batch_size, checked.seed)
+    settings = Settings.of({**_own(task, checked, given), **given, "batch_size": batch_size})
+    if checked.task not in TASKS:
+        settings = replace(settings, task=str(Path(checked.task).resolve()))  # found from any folder
+    trial(task)
+    if not settings.steps and length(task.train_loader) is None:
+        raise ValueError(
+            "steps is 0, and the length of train_loader is not known: say how long to train in steps."
+        )
+    if task.val_loader is None:
+        for name, asks in (("patience", settings.patience), ("schedule", settings.schedule == "plateau")):
+            if asks:
+                value = getattr(settings, name)
+                raise ValueError(
+                    f"{name} is {value!r}, which watches the held-out loss: the task has no val_loader."
+                )
+    return settings, task
+
+
+def _own(task: Task, checked: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task says of its settings."""
+    own = dict(task.settings)
+    for name in ("task", "batch_size", "seed"):
+        if name in own:
+            raise TaskError(f"{name} is in the settings of {checked.task}: make it an argument of task()")
+    try:
+        Settings.of(own)
+    except ValueError as error:
+        raise TaskError(f"settings of {checked.task}: {error}") from error
+    if "epochs" in given:
+        own.pop("steps", None)
+    return own
+
+
+def optimizer_of(settings: Settings, task: Task) -> torch.optim.Optimizer:
+    """The optimizer: weights decay, norms and biases, which are the parameters of one dimension or none, do not."""
+    named = [(name, p) for name, p in task.model.named_parameters() if p.requires_grad]
+    groups = {
+        "weights": ([(n, p) for n, p in named if p.ndim > 1], settings.weight_decay),
+        "biases_norms": ([(n, p) for n, p in named if p.ndim <= 1], 0.0),
+    }
+    made = [
+        {"params": params, "weight_decay": decay, "name": name}
+        for name, (params, decay) in groups.items()
+        if params
+    ]
+    build = choices.OPTIMIZERS[settings.optimizer]
+    return build(made, lr=settings.lr or 1e-5, **settings.for_optimizer())
+
+
+class _Whole(torch.nn.Module):
+    """A model that returns its loss, for a range test that asks for outputs and labels."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model, self.loss = task.model, loss_of(task)
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return self.loss(self.model, batch)
+
+
+class _Batches(TrainDataLoaderIter):
+    def inputs_labels_from_batch(self, batch_data: Any) -> tuple[Any, Any]:
+        return batch_data, ()
+
+
+def find_lr(task: Task, optimizer: torch.optim.Optimizer) -> tuple[float, dict[str, list[float]]]:
+    """The learning rate that a range test suggests, and what it saw; it leaves no trace on the model.
+
+    Raises:
+        ValueError: There is no suggestion.
+    """
+    finder = LRFinder(_Whole(task), optimizer, lambda loss, labels: loss)
+    finder.range_test(_Batches(task.train_loader), start_lr=1e-5, num_iter=100)
+    lr = finder.suggestion()
+    finder.reset()
+    return lr, finder.history

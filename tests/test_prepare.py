@@ -1,0 +1,68 @@
+import pytest
+import tiny
+import torch
+
+from surefoot.prepare import find_lr, optimizer_of, prepared
+from surefoot.tasks import TASKS, Task, TaskError
+
+TINY = {"task": tiny.PATH}
+
+
+def test_a_model_without_norms_and_biases_has_one_group():
+    weight = torch.nn.Linear(2, 1, bias=False)
+    weight.register_parameter("frozen", torch.nn.Parameter(torch.ones(1), requires_grad=False))
+    settings, _ = prepared(TINY)
+    (group,) = optimizer_of(settings, Task(weight, lambda m, x: m(x).mean(), [])).param_groups
+    assert group["param_names"] == ["weight"]
+
+
+def test_what_is_given_goes_before_what_the_task_says(monkeypatch):
+    own = {"epochs": 5, "clip_norm": 1.0, "optimizer": "lion", "steps": 40}
+    real = tiny.task
+    made = lambda batch_size=3: Task(**{**vars(real(batch_size)), "settings": own})  # noqa: E731
+    monkeypatch.setitem(TASKS, "made", made)
+    settings, _ = prepared({"task": "made"})
+    assert (settings.steps, settings.clip_norm, settings.optimizer, settings.batch_size) == (
+        40,
+        1.0,
+        "lion",
+        3,
+    )
+    settings, task = prepared({"task": "made", "epochs": 2, "clip_norm": 0.0, "batch_size": 8})
+    assert (settings.steps, settings.epochs, settings.clip_norm, settings.batch_size) == (0, 2, 0.0, 8)
+    assert len(task.train_loader) == 4
+    own["batch_size"] = 7
+    with pytest.raises(TaskError, match="batch_size is in the settings of made: make it an argument of task"):
+        prepared({"task": "made"})
+    del own["batch_size"]
+    own["epoch"] = 7
+    with pytest.raises(TaskError, match="settings of made: setting 'epoch' is not known"):
+        prepared({"task": "made"})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "steps is 0, and the length of train_loader is not known"),
+        (
+            {"steps": 5, "patience": 2},
+            "patience is 2, which watches the held-out loss: the task has no val_loader",
+        ),
+        ({"steps": 5, "schedule": "plateau"}, "schedule is 'plateau', which watches the held-out loss"),
+    ],
+)
+def test_settings_that_the_task_cannot_follow_are_said(monkeypatch, given, message):
+    monkeypatch.setitem(TASKS, "endless", tiny.endless)
+    with pytest.raises(ValueError, match=message):
+        prepared({"task": "endless", **given})
+
+
+def test_a_range_test_of_any_batches_leaves_no_trace():
+    settings, task = prepared(TINY)
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    optimizer = optimizer_of(settings, task)
+    lr, seen = find_lr(task, optimizer)
+    assert 1e-5 < lr < 10
+    assert len(seen["lr"]) == len(seen["loss"])
+    assert all(torch.equal(before[name], value) for name, value in task.model.state_dict().items())
+    assert not optimizer.state
