@@ -1,0 +1,166 @@
+"""``surefoot train``: a task, trained in a folder of its own."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from surefoot.cli import shared
+from surefoot.cli.shared import STOPPED, app, console, usage_error
+from surefoot.experiment import Experiment
+from surefoot.records import held_out, shown
+from surefoot.tasks import TaskError
+from surefoot.train import stop_on_signal
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    task: Annotated[str | None, shared.TASK] = None,
+    optimizer: shared.Optimizer = None,
+    lr: shared.Rate = None,
+    schedule: shared.Schedule = None,
+    warmup: shared.Warmup = None,
+    epochs: shared.Epochs = None,
+    steps: shared.Steps = None,
+    batch_size: shared.BatchSize = None,
+    weight_decay: shared.WeightDecay = None,
+    momentum: shared.Momentum = None,
+    betas: shared.Betas = None,
+    clip_norm: shared.ClipNorm = None,
+    evaluate_every: shared.EvaluateEvery = None,
+    patience: shared.Patience = None,
+    threads: shared.Threads = None,
+    seed: shared.Seed = None,
+    settings: shared.SettingsFile = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="A run to go on with: its folder.", autocompletion=shared.complete_runs),
+    ] = None,
+) -> None:
+    """Train a task and report how it went.
+
+    What is not said is as the task has it. Settings, metrics, checkpoint and report are in a folder of the run.
+
+    Ctrl-C or SIGTERM saves a checkpoint after the step that is being made, prints the command that goes on, and ends
+    with exit code 130; the result is the same, bit for bit. Exit code 1 is a failure, 2 a mistake in what was typed.
+
+    Example: `surefoot train digits --optimizer radam --epochs 20`
+    """
+    if resume is not None:
+        typed = [*shared.flags(context), *(["settings"] if settings else [])]
+        if typed:
+            usage_error(f"--resume keeps the settings of the run: leave out {', '.join(typed)}.")
+        experiment = Experiment.resume(shared.run_folder(resume, out))
+    else:
+        try:
+            experiment = Experiment.start(shared.given(context, settings), out)
+        except ValueError as error:
+            usage_error(str(error))
+    with experiment:
+        _train(experiment)
+
+
+def _train(experiment: Experiment) -> None:
+    try:
+        _find_train_report(experiment)
+    except KeyboardInterrupt:
+        if experiment.checkpoint.exists():
+            _say_how_to_go_on(experiment, "Interrupted. What was saved last is kept; go on with:")
+        else:
+            console.print("Interrupted before anything was saved: there is nothing to resume.")
+        raise typer.Exit(STOPPED) from None
+    except (OSError, TaskError):
+        if experiment.checkpoint.exists():
+            _say_how_to_go_on(
+                experiment, "What was saved last is kept. When the error is mended, go on with:"
+            )
+        raise
+
+
+def _find_train_report(experiment: Experiment) -> None:
+    named = experiment.task.description or experiment.settings.task
+    console.print(f"[bold]{escape(str(experiment.folder))}[/]: {escape(named)}")
+    if experiment.settings.lr is None:
+        lr = experiment.find_lr()
+        console.print(f"Range test: learning rate [bold]{lr:.2e}[/], where the loss falls fastest")
+    with stop_on_signal() as stopped, _progress() as progress:
+        total, done = experiment.total_steps, len(experiment.rows)
+        bar = progress.add_task("Training", total=total, completed=done, loss=math.nan, lr=0.0)
+        for row in experiment.train(stopped):
+            progress.update(bar, completed=row["step"], loss=row["loss"], lr=_lr(row))
+            if held_out(row) or row["step"] % experiment.steps_of_a_pass == 0:
+                progress.console.print(_line(row, experiment))
+    if not experiment.finished:
+        step = experiment.rows[-1]["step"]
+        _say_how_to_go_on(experiment, f"Stopped and saved after step {step}. Go on with:")
+        raise typer.Exit(STOPPED)
+    _summary(experiment, experiment.report())
+
+
+def _say_how_to_go_on(experiment: Experiment, sentence: str) -> None:
+    console.print(sentence)
+    command = f"  surefoot train --resume {shlex.quote(str(experiment.folder))}"
+    console.print(command, style="bold", soft_wrap=True, markup=False)
+
+
+class Rate(TextColumn):
+    """Updates in a second."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Any) -> Any:
+        self.text_format = f"{task.speed:.3g} steps/s" if task.speed else ""
+        return super().render(task)
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("lr {task.fields[lr]:.2e}"),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _lr(row: dict[str, float]) -> float:
+    return next(value for name, value in row.items() if name.startswith("lr_"))
+
+
+def _line(row: dict[str, float], experiment: Experiment) -> str:
+    last = -(-experiment.total_steps // experiment.steps_of_a_pass)
+    results = "".join(
+        f"  {'held-out loss' if name == 'loss' else name} {shown(name, value):>7}"
+        for name, value in held_out(row).items()
+    )
+    where = f"epoch {row['epoch']:{len(str(last))}}/{last}"
+    if experiment.settings.evaluate_every:
+        where += f"  step {row['step']:{len(str(experiment.total_steps))}}/{experiment.total_steps}"
+    return f"{where}  loss {row['loss']:.4f}{results}  lr {_lr(row):.2e}"
+
+
+def _summary(experiment: Experiment, files: list[Path]) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in held_out(experiment.rows[-1]).items():
+        table.add_row(f"Validation {name}", f"[bold]{shown(name, value)}[/]")
+    table.add_row("Training time", f"{experiment.seconds:.1f} s")
+    table.add_row("Files", ", ".join(escape(path.name) for path in files))
+    table.add_row("In", escape(f"{experiment.folder}/"))
+    table.columns[1].overflow = "fold"  # a path that is cut cannot be opened
+    console.print()
+    console.print(table)
+    if words := experiment.last_words():
+        console.print(f"\n{words}", markup=False, soft_wrap=True)
