@@ -95,7 +95,6 @@ def test_every_setting_reaches_the_run_and_its_file(surefoot, tmp_path):
     about = {name: saved.pop(name) for name in ("versions", "git") if name in saved}
     assert saved == {"task": tiny.PATH, **typed}
     assert about["versions"]["torch"] == torch.__version__
-    assert re.fullmatch("[0-9a-f]{40}", about["git"]["commit"])
     group, other = archive.load(folder / "checkpoint.safetensors")["optimizer"]["param_groups"]
     assert (group["betas"], group["weight_decay"], other["weight_decay"]) == ((0.8, 0.9), 0.1, 0.0)
 
