@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from surefoot.checkpoint import CheckpointError
 from surefoot.files import write
 from surefoot.lr_finder import LRFinder
 from surefoot.lr_scheduler.hyperparameters import has_momentum
+from surefoot.report import Finding, Story
 from surefoot.run import Run
 from surefoot.tasks import TASKS
 from surefoot.train import train
@@ -285,14 +287,33 @@ class Experiment:
             files.append(self.folder / f"{name}.png")
             axes.figure.savefig(files[-1])
             plt.close(axes.figure)
-        page = report.page(
+        page = report.page(self._story(by_group))
+        write(self.folder / "report.html", page)
+        return [self.checkpoint, self.folder / "metrics.csv", *files, self.folder / "report.html"]
+
+    def _story(self, lr: dict[str, list[float]]) -> Story:
+        finding = None
+        if self.lr_range is not None:
+            reason = "The loss falls fastest at the suggested rate."
+            finding = Finding(
+                self.lr_range["lr"], self.lr_range["loss"], suggestion=self.settings.lr, reason=reason
+            )
+        measured = {
+            name: [(row.step, getattr(row, name)) for row in self.rows if getattr(row, name) is not None]
+            for name in ("val_loss", "val_accuracy")
+        }
+        return Story(
             title=f"{self.folder.name}: {self.task.description}",
             result=self.result,
             settings={**asdict(self.settings), "torch": torch.__version__},
-            pictures=files,
+            resume=f"surefoot train --resume {shlex.quote(str(self.folder))}",
+            finding=finding,
+            step=[row.step for row in self.rows],
+            epoch=[row.epoch for row in self.rows],
+            loss=[row.loss for row in self.rows],
+            lr={name.replace("_", " and "): rates for name, rates in lr.items()},
+            metrics=measured,
         )
-        write(self.folder / "report.html", page)
-        return [self.checkpoint, self.folder / "metrics.csv", *files, self.folder / "report.html"]
 
     @property
     def result(self) -> str:

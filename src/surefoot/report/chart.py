@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from surefoot.report.scale import Scale, short
 from surefoot.report.series import thin
 
 __all__ = ["Chart", "Line", "Mark", "Zone", "data", "figure", "swatch", "ticks"]
+
+Place = tuple[str, str]
 
 SIZE = 1000
 FEW = 40  # dots that do not run into each other
@@ -126,19 +128,24 @@ class Chart:
             f'aria-label="{escape(f"{self.title}. {self.caption}".strip())}">{"".join(shapes)}</svg>'
             f"{ticks(self.x, self.y)}</div>"
         )
-        return figure(self.key, self.title, self.caption, self._legend() + plot + data(numbers), self.unit, self.wide)
+        return figure(
+            self.key, self.title, self.caption, self._legend() + plot + data(numbers), self.unit, self.wide
+        )
 
     def _legend(self) -> str:
         keys = []
         for line in self.lines:
-            value = next((v for v in reversed(line.ys) if math.isfinite(v)), math.nan) if self.last else math.nan
+            value = (
+                next((v for v in reversed(line.ys) if math.isfinite(v)), math.nan) if self.last else math.nan
+            )
             written = short(value) if math.isfinite(value) else ""
             keys.append(
-                f'<li>{_swatch(line.style)}'
-                f"<span>{escape(line.name)}</span> <output>{written}</output></li>"
+                f"<li>{_swatch(line.style)}<span>{escape(line.name)}</span> <output>{written}</output></li>"
             )
-        keys += [f'<li>{_swatch("mark")}<span>{escape(mark.name)}</span></li>' for mark in self.marks]
-        keys += [f'<li><i class="{zone.kind}"></i><span>{escape(zone.name)}</span></li>' for zone in self.zones]
+        keys += [f"<li>{_swatch('mark')}<span>{escape(mark.name)}</span></li>" for mark in self.marks]
+        keys += [
+            f'<li><i class="{zone.kind}"></i><span>{escape(zone.name)}</span></li>' for zone in self.zones
+        ]
         return f'<ul class="legend">{"".join(keys)}</ul>'
 
     def _strokes(self, line: Line, xs: Sequence[float], ys: Sequence[float]) -> list[str]:
@@ -156,6 +163,13 @@ class Chart:
         drawn = []
         if line.look != "dots":
             drawn.append(f'<path class="{line.style}" d="{_path(places)}"/>')
+        lone = "".join(
+            f"M{here[0]} {here[1]}h0"
+            for before, here, after in _neighbours(places)
+            if here and not before and not after
+        )
+        if lone and line.look != "raw":
+            drawn.append(f'<path class="lone dot c{line.color % 8}" d="{lone}"/>')
         if line.look == "dots" or (line.look == "measured" and len(places) <= FEW):
             drawn.append(f'<path class="dot {line.look} c{line.color % 8}" d="{dots}"/>')
         return drawn
@@ -198,16 +212,20 @@ def data(numbers: Mapping[str, Any]) -> str:
     return f'<script type="application/json">{text}</script>'
 
 
-def _path(places: Sequence[tuple[str, str] | None]) -> str:
+def _path(places: Sequence[Place | None]) -> str:
     """A line through the places, broken where there is none; a place between two gaps is a dot."""
     out = []
-    for before, here, after in zip([None, *places[:-1]], places, [*places[1:], None], strict=True):
+    for before, here, after in _neighbours(places):
         if here is None:
             continue
         out.append(f"{' ' if before else 'M'}{here[0]} {here[1]}")
         if before is None:
             out.append("L" if after else "h0")
     return "".join(out).replace("L ", "L")
+
+
+def _neighbours(places: Sequence[Place | None]) -> Iterator[tuple[Place | None, Place | None, Place | None]]:
+    return zip([None, *places[:-1]], places, [*places[1:], None], strict=True)
 
 
 def _swatch(style: str) -> str:

@@ -53,7 +53,9 @@ def charts(story: Story) -> Iterator[Chart | HeatMap]:
 
 def alone(story: Story) -> list[str]:
     """The metrics that have a chart of their own."""
-    return [n for n, pairs in story.metrics.items() if n != "val_loss" and finite(numbers(v for _, v in pairs))]
+    return [
+        n for n, pairs in story.metrics.items() if n != "val_loss" and finite(numbers(v for _, v in pairs))
+    ]
 
 
 def steps_axis(stories: Sequence[Story]) -> Scale:
@@ -111,7 +113,9 @@ def _loss(story: Story, train: list[float], x: Scale, epochs: tuple[tuple[int, i
         lowest = min(finite(values))
         best = held_out[0][values.index(lowest)]
         text = f"Held-out loss {short(finite(values)[-1])}" + (
-            ", the best so far." if best == held_out[0][-1] else f"; at best {short(lowest)}, at step {best:,}."
+            ", the best so far."
+            if best == held_out[0][-1]
+            else f"; at best {short(lowest)}, at step {best:,}."
         )
     return Chart("loss", "Loss", text, x, y, lines, epochs=epochs, wide=True)
 
@@ -179,7 +183,17 @@ def _range_test(finding: Finding) -> Chart:
         said.append(f"{finding.trials} trials.")
     text = " ".join(filter(None, said))
     return Chart(
-        "range", "Learning-rate range test", text, x, y, tuple(lines), "learning rate", "rate", tuple(marks), tuple(zones), last=False
+        "range",
+        "Learning-rate range test",
+        text,
+        x,
+        y,
+        tuple(lines),
+        "learning rate",
+        "rate",
+        tuple(marks),
+        tuple(zones),
+        last=False,
     )
 
 
@@ -205,20 +219,29 @@ def _clipped_at(norms: Sequence[float], coefs: Sequence[float]) -> float | None:
 def _clip_rate(steps: list[int], coefs: list[float], x: Scale, epochs: tuple[tuple[int, int], ...]) -> Chart:
     clipped = [math.nan if math.isnan(coef) else 100.0 * (coef < 1) for coef in coefs]
     there = finite(clipped)
-    text = f"Share of steps at which the gradients were clipped: {short(sum(there) / len(there), 3)} % of all."
+    text = (
+        f"Share of steps at which the gradients were clipped: {short(sum(there) / len(there), 3)} % of all."
+    )
     line = Line("% of steps, smoothed", steps, smoothed(clipped))
-    return Chart("clipping", "Clip rate", text, x, Scale(0, 100), (line,), epochs=epochs)
+    return Chart("clipping", "Clip rate", text, x, Scale(0, 104), (line,), epochs=epochs)
 
 
 def _ratios(ratios: Mapping[str, Measured], x: Scale, epochs: tuple[tuple[int, int], ...]) -> Chart | HeatMap:
-    title, text = "Update-to-weight ratio", "Norm of each layer's update, divided by that of its weights. About 1e-3 is usual."
-    pairs = {name: [(step, *numbers([value])) for step, value in line] for name, line in ratios.items()}
+    title, text = (
+        "Update-to-weight ratio",
+        "Norm of each layer's update, divided by that of its weights. About 1e-3 is usual.",
+    )
+    pairs = {name: [(step, numbers([value])[0]) for step, value in line] for name, line in ratios.items()}
     if len(pairs) > FEW:
         worst = sorted(pairs, key=lambda name: -_odd(pairs[name]))[:MANY]
         rows = {name: line for name, line in pairs.items() if name in worst}
-        text += f" The {MANY} of {len(pairs)} layers that are farthest from it." if len(rows) < len(pairs) else ""
+        text += (
+            f" The {MANY} of {len(pairs)} layers that are farthest from it." if len(rows) < len(pairs) else ""
+        )
         return HeatMap("ratios", title, text, x, rows, USUAL_RATIO)
-    lines = [Line(n, [s for s, _ in line], [v for _, v in line], i) for i, (n, line) in enumerate(pairs.items())]
+    lines = [
+        Line(n, [s for s, _ in line], [v for _, v in line], i) for i, (n, line) in enumerate(pairs.items())
+    ]
     values = [value for line in lines for value in finite(line.ys) if value > 0]
     y = Scale.over([quantile(values, 0.005), quantile(values, 0.995), USUAL_RATIO], log=True)
     mark = Mark("1e-3", USUAL_RATIO)

@@ -10,7 +10,7 @@ from surefoot.report.scale import Scale
 from surefoot.report.series import finite, numbers, quantile, smoothed
 from surefoot.report.story import Story
 
-__all__ = ["differing", "together"]
+__all__ = ["differing", "shown", "together"]
 
 FEW = 30  # values that are not worth smoothing
 
@@ -31,7 +31,9 @@ def together(stories: Sequence[Story]) -> Iterator[Chart]:
             yield Chart(f"metric-{name}", title_of(name), "", x, around([], every), tuple(lines))
     yield from _rates(stories, x)
     yield from _range_tests(stories)
-    yield from _columns(stories, x, "grad_norm", "Gradient norm", "Norm of all gradients, before clipping; smoothed.")
+    yield from _columns(
+        stories, x, "grad_norm", "Gradient norm", "Norm of all gradients, before clipping; smoothed."
+    )
     yield from _columns(stories, x, "throughput", "Throughput", "Samples per second, smoothed.")
 
 
@@ -43,8 +45,18 @@ def differing(stories: Sequence[Story]) -> dict[str, list[str]]:
         {'lr': ['1', '2']}
     """
     names = dict.fromkeys(name for story in stories for name in story.settings)
-    rows = {name: [str(story.settings.get(name, "")) for story in stories] for name in names}
+    rows = {name: [shown(story.settings.get(name, "")) for story in stories] for name in names}
     return {name: values for name, values in rows.items() if len(set(values)) > 1}
+
+
+def shown(value: object) -> str:
+    """A setting as text, without digits that decide nothing.
+
+    Example:
+        >>> shown(0.1 + 0.2), shown((1, 2)), shown("adamw")
+        ('0.3', '(1, 2)', 'adamw')
+    """
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _columns(stories: Sequence[Story], x: Scale, column: str, title: str, text: str) -> Iterator[Chart]:
@@ -79,7 +91,11 @@ def _rates(stories: Sequence[Story], x: Scale) -> Iterator[Chart]:
 
 
 def _range_tests(stories: Sequence[Story]) -> Iterator[Chart]:
-    found = [(i, story.title, story.finding) for i, story in enumerate(stories) if story.finding and story.finding.lr]
+    found = [
+        (i, story.title, story.finding)
+        for i, story in enumerate(stories)
+        if story.finding and story.finding.lr
+    ]
     if not found:
         return
     axes = [range_axes(finding) for _, _, finding in found]

@@ -75,7 +75,7 @@ class HeatMap:
         shades = "".join(f'<i class="q{shade}"></i>' for shade in range(len(BORDERS) + 1))
         low, high = (short(self.usual * 10**border) for border in (BORDERS[0], BORDERS[-1]))
         return (
-            f'<ul class="legend"><li>{low} or less<span class="shades">{shades}</span>{high} or more</li>'
+            f'<ul class="legend"><li>≤ {low}<span class="shades">{shades}</span>≥ {high}</li>'
             '<li class="heat-value"><output>&nbsp;</output></li></ul>'
         )
 

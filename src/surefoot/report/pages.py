@@ -10,7 +10,7 @@ from typing import Any
 
 from surefoot.report.chart import Chart, swatch
 from surefoot.report.charts import charts
-from surefoot.report.compare import differing, together
+from surefoot.report.compare import differing, shown, together
 from surefoot.report.heat import HeatMap
 from surefoot.report.scale import short
 from surefoot.report.series import finite, numbers, quantile
@@ -55,7 +55,7 @@ def compare(stories: Iterable[Story]) -> str:
     Example:
         >>> runs = [Story(f"lr {lr}", settings={"lr": lr}, step=[1, 2], loss=[2.3, lr]) for lr in (0.1, 0.2)]
         >>> html = compare(runs)
-        >>> "lr 0.1" in html, "What differs" in html
+        >>> "lr 0.1" in html, "Side by side" in html
         (True, True)
     """
     stories = list(stories)
@@ -64,14 +64,12 @@ def compare(stories: Iterable[Story]) -> str:
     if not stories:
         raise ValueError("stories is empty: name at least one run")
     title = f"{len(stories)} runs" if len(stories) > 1 else stories[0].title
-    parts = [f"<h1>{escape(title)} side by side</h1>", _runs(stories), _figures(together(stories))]
     other = differing(stories)
-    if other:
-        rows = [["", *(story.title for story in stories)], *([name, *values] for name, values in other.items())]
-        parts.append(_section("What differs", f"<div class=scroll>{_table(rows)}</div>"))
+    parts = [f"<h1 class=result>{escape(title)}</h1>", _runs(stories), _side_by_side(stories, other)]
+    parts.append(_figures(together(stories)))
     alike = {k: v for k, v in stories[0].settings.items() if k not in other}
     if alike:
-        parts.append(_section("Settings of all", _table([[k, v] for k, v in alike.items()])))
+        parts.append(_section("Settings in common", _table([[k, v] for k, v in alike.items()])))
     return _whole(title, parts)
 
 
@@ -82,7 +80,9 @@ def _check(name: str, story: object) -> None:
 
 def _whole(title: str, parts: Iterable[str]) -> str:
     here = files(__package__)
-    texts = {name: here.joinpath(f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    texts = {
+        name: here.joinpath(f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")
+    }
     body = "\n".join(filter(None, parts))
     return Template(texts["html"]).substitute(
         title=escape(title), style=texts["css"], script=texts["js"], body=body
@@ -95,7 +95,9 @@ def _result(story: Story) -> str:
 
 def _facts(story: Story) -> str:
     facts = _numbers(story)
-    items = "".join(f"<li><b>{escape(value)}</b><span>{escape(name)}</span></li>" for name, value in facts.items())
+    items = "".join(
+        f"<li><b>{escape(value)}</b><span>{escape(name)}</span></li>" for name, value in facts.items()
+    )
     return f"<ul class=facts>{items}</ul>" if facts else ""
 
 
@@ -127,10 +129,22 @@ def _diagnoses(sentences: Sequence[str]) -> str:
 def _runs(stories: Sequence[Story]) -> str:
     items = []
     for i, story in enumerate(stories):
-        facts = ", ".join(f"{name} {value}" for name, value in _numbers(story).items())
-        lines = "".join(f"<p>{escape(text)}</p>" for text in (story.result, facts) if text)
-        items.append(f"<li>{swatch(i)}<b>{escape(story.title)}</b>{lines}</li>")
+        result = f"<p>{escape(story.result)}</p>" if story.result else ""
+        items.append(f"<li>{swatch(i)}<b>{escape(story.title)}</b>{result}</li>")
     return f"<ul class=runs>{''.join(items)}</ul>"
+
+
+def _side_by_side(stories: Sequence[Story], other: Mapping[str, Sequence[str]]) -> str:
+    """How the runs went, and the settings in which they differ."""
+    facts = [_numbers(story) for story in stories]
+    rows = {
+        name: [fact.get(name, "") for fact in facts] for name in dict.fromkeys(n for f in facts for n in f)
+    }
+    titles = "".join(f"<th>{escape(story.title)}</th>" for story in stories)
+    lines = [*rows.items(), *((n, v) for n, v in other.items() if rows.get(n) != v)]
+    table = _table([[name, *values] for name, values in lines])
+    table = table.replace("<table>", f"<table><thead><tr><th></th>{titles}</tr></thead>", 1)
+    return _section("Side by side", f"<div class=scroll>{table}</div>")
 
 
 def _figures(drawn: Iterable[Chart | HeatMap]) -> str:
@@ -145,6 +159,6 @@ def _section(title: str, body: str) -> str:
 def _table(rows: Sequence[Sequence[Any]]) -> str:
     lines = []
     for row in rows:
-        cells = "".join(f"<td>{escape(str(cell))}</td>" for cell in row[1:])
+        cells = "".join(f"<td>{escape(shown(cell))}</td>" for cell in row[1:])
         lines.append(f"<tr><th>{escape(str(row[0]))}</th>{cells}</tr>")
     return f"<table>{''.join(lines)}</table>"

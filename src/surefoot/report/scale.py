@@ -90,9 +90,9 @@ class Scale:
             >>> [text for _, text in Scale(8e-5, 0.2, log=True).ticks()]
             ['1e-4', '1e-3', '1e-2', '1e-1']
         """
-        values = self._powers() if self.log else []
-        values = values if len(values) > 1 else _even(self.low, self.high, self.whole)
-        return list(zip(values, _written(values), strict=True))
+        powers = self._powers() if self.log else []
+        values = powers if len(powers) > 1 else _even(self.low, self.high, self.whole)
+        return list(zip(values, _written(values, alike=values is not powers), strict=True))
 
     def _powers(self) -> list[float]:
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
@@ -115,15 +115,19 @@ def _even(low: float, high: float, whole: bool) -> list[float]:
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
-def _written(values: Sequence[float]) -> list[str]:
-    """All in one way, so that they compare at a glance."""
+def _written(values: Sequence[float], alike: bool) -> list[str]:
+    """All in one way, so that they compare at a glance; ``alike`` with equally many decimals."""
     sizes = [abs(value) for value in values if value]
     if sizes and min(sizes) < 0.01:
         return [_power(value) if 0 < abs(value) < 1 else short(value) for value in values]
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if sizes and 10 * unit <= max(sizes) < 1e4 * unit and min(sizes) >= unit / 10:
             return [f"{value / unit:.12g}{letter}" if value else "0" for value in values]
-    return [short(value) for value in values]
+    texts = [short(value) for value in values]
+    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+    if alike and decimals and max(sizes) < 1000:
+        return [f"{value:.{decimals}f}" if value else "0" for value in values]
+    return texts
 
 
 def _power(value: float) -> str:

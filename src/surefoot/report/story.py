@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["Column", "Finding", "Measured", "Story"]
@@ -51,7 +52,9 @@ class Finding:
         if self.lr and not self.lr[0] > 0:
             raise ValueError(f"lr begins with {self.lr[0]!r}: every rate must be greater than 0")
         if self.interval is not None and not 0 < self.interval[0] <= self.interval[1]:
-            raise ValueError(f"interval={self.interval!r} must be two rates greater than 0, the lower one first")
+            raise ValueError(
+                f"interval={self.interval!r} must be two rates greater than 0, the lower one first"
+            )
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,6 @@ def _same_length(name: str, values: Sequence[Any], other: str, others: Sequence[
 
 
 def _rising(name: str, values: Sequence[float]) -> None:
-    for before, after in zip(values, values[1:], strict=False):
+    for before, after in pairwise(values):
         if not before < after:
             raise ValueError(f"{name} goes from {before!r} to {after!r}: it must rise")
