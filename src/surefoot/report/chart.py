@@ -13,13 +13,14 @@ from html import escape
 from typing import Any, Literal
 
 from surefoot.report.scale import Scale, short
-from surefoot.report.series import thin
+from surefoot.report.series import finite, thin
 
 __all__ = ["Chart", "Line", "Mark", "Zone", "data", "figure", "swatch", "ticks"]
 
 Place = tuple[str, str]
 
 SIZE = 1000
+COLORS = 6  # told apart by everyone, those who see few colours included
 FEW = 40  # dots that do not run into each other
 
 
@@ -31,7 +32,7 @@ class Line:
         name: What the legend calls it.
         xs: Where, rising.
         ys: The value at each, NaN for a gap.
-        color: Number of the colour; lines beyond the eighth are dashed.
+        color: Number of the colour; lines beyond the sixth are dashed.
         look: ``"line"``; ``"raw"``, thin and pale; ``"plan"``, dashed; ``"dots"``; ``"measured"``, dots and a line.
     """
 
@@ -44,7 +45,7 @@ class Line:
     @property
     def style(self) -> str:
         """The classes of its strokes."""
-        return f"{self.look} c{self.color % 8}" + " again" * (self.color >= 8)
+        return f"{self.look} c{self.color % COLORS}" + " again" * (self.color >= COLORS)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Chart:
             "unit": self.read,
             "x": _scale(self.x),
             "y": _scale(self.y),
-            "lines": [{"x": list(map(_rounded, xs)), "y": list(map(_rounded, ys))} for xs, ys in points],
+            "lines": [_numbers(line, xs, ys) for line, (xs, ys) in zip(self.lines, points, strict=True)],
             "epochs": self.epochs,
             "last": self.last,
         }
@@ -135,10 +136,9 @@ class Chart:
     def _legend(self) -> str:
         keys = []
         for line in self.lines:
-            value = (
-                next((v for v in reversed(line.ys) if math.isfinite(v)), math.nan) if self.last else math.nan
-            )
-            written = short(value) if math.isfinite(value) else ""
+            # A plan's last value is of the future: it would be read as that of now.
+            there = finite(line.ys) if self.last and line.look != "plan" else []
+            written = short(there[-1]) if there else ""
             keys.append(
                 f"<li>{_swatch(line.style)}<span>{escape(line.name)}</span> <output>{written}</output></li>"
             )
@@ -169,9 +169,9 @@ class Chart:
             if here and not before and not after
         )
         if lone and line.look != "raw":
-            drawn.append(f'<path class="lone dot c{line.color % 8}" d="{lone}"/>')
+            drawn.append(f'<path class="lone dot c{line.color % COLORS}" d="{lone}"/>')
         if line.look == "dots" or (line.look == "measured" and len(places) <= FEW):
-            drawn.append(f'<path class="dot {line.look} c{line.color % 8}" d="{dots}"/>')
+            drawn.append(f'<path class="dot {line.look} c{line.color % COLORS}" d="{dots}"/>')
         return drawn
 
     def _mark(self, mark: Mark) -> str:
@@ -238,6 +238,12 @@ def _swatch(style: str) -> str:
 
 def _scale(scale: Scale) -> list[float]:
     return [scale.low, scale.high, int(scale.log)]
+
+
+def _numbers(line: Line, xs: Sequence[float], ys: Sequence[float]) -> dict[str, Any]:
+    """A line as the script reads it; what is measured now and then holds until it is measured again."""
+    holds = line.look in ("dots", "measured")
+    return {"x": list(map(_rounded, xs)), "y": list(map(_rounded, ys)), "holds": holds}
 
 
 def _rounded(value: float) -> float | None:

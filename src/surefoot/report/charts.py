@@ -15,6 +15,7 @@ __all__ = ["alone", "around", "average", "charts", "range_axes", "steps_axis", "
 
 USUAL_RATIO = 1e-3
 FEW = 6  # lines that are told apart at a glance
+FEW_STEPS = 30  # values that are not worth smoothing
 MANY = 40  # rows of a heat map
 
 
@@ -42,7 +43,7 @@ def charts(story: Story) -> Iterator[Chart | HeatMap]:
         yield Chart("gradient", "Gradient norm", text, x, y, lines, marks=marks, epochs=epochs)
     if any(coef < 1 for coef in column("clip_coef")):
         yield _clip_rate(steps, column("clip_coef"), x, epochs)
-    if any(finite(value for _, value in pairs) for pairs in story.ratios.values()):
+    if any(finite(numbers(value for _, value in pairs)) for pairs in story.ratios.values()):
         yield _ratios(story.ratios, x, epochs)
     if speed := column("throughput"):
         lines, _ = average("training", steps, speed)
@@ -75,24 +76,24 @@ def title_of(metric: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def around(values: Sequence[float], *others: Sequence[float]) -> Scale:
+def around(values: Sequence[float], others: Sequence[float] = ()) -> Scale:
     """A vertical axis for ``values`` but for rare spikes, and for all of ``others``; logarithmic where they span much."""
-    seen = [quantile(values, 0.01), quantile(values, 0.99), *(value for other in others for value in other)]
-    there = finite(seen)
-    everything = finite([*values, *seen])
-    log = bool(there) and min(everything) > 0 and max(there) > 8 * min(there)
+    there = finite([quantile(values, 0.01), quantile(values, 0.99), *values[:1], *others])
+    lowest = min(finite([*values, *others]), default=0.0)
+    log = lowest > 0 and max(there) > 8 * min(there)
     near = bool(there) and min(there) > 0.6 * max(there)
     return Scale.over(there, log=log, zero=not near)
 
 
 def average(name: str, steps: Sequence[float], values: list[float]) -> tuple[tuple[Line, ...], Scale]:
     """Each value, pale, and the smooth line through them; a few are drawn as they are."""
-    if len(values) < 30:
-        return (Line(name, steps, values),), around(values)
-    log = min(finite(values)) > 0
-    smooth = smoothed(values, log=log and around(values).log)
-    lines = Line("each batch", steps, values, look="raw"), Line(f"{name}, smoothed", steps, smooth)
-    return lines, around(values, smooth)
+    y = around(values)
+    if len(values) < FEW_STEPS:
+        return (Line(name, steps, values),), y
+    # A spike that is off the axis does not take the average with it.
+    within = [min(max(value, y.low), y.high) if math.isfinite(value) else value for value in values]
+    smooth = smoothed(within, log=y.log)
+    return (Line("each batch", steps, values, look="raw"), Line(f"{name}, smoothed", steps, smooth)), y
 
 
 def range_axes(finding: Finding) -> tuple[Scale, Scale]:
@@ -109,7 +110,7 @@ def _loss(story: Story, train: list[float], x: Scale, epochs: tuple[tuple[int, i
     text = ""
     if held_out and finite(values := numbers(held_out[1])):
         lines = (*lines, Line("held out", held_out[0], values, color=1, look="measured"))
-        y = around(train, values, *([lines[1].ys] if len(lines) > 2 else []))
+        y = around(train, values)
         lowest = min(finite(values))
         best = held_out[0][values.index(lowest)]
         text = f"Held-out loss {short(finite(values)[-1])}" + (

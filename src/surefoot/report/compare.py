@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from surefoot.report.chart import Chart, Line
-from surefoot.report.charts import alone, around, range_axes, steps_axis, title_of
+from surefoot.report.charts import alone, around, average, range_axes, steps_axis, title_of
 from surefoot.report.scale import Scale
-from surefoot.report.series import finite, numbers, quantile, smoothed
+from surefoot.report.series import finite, numbers, quantile
 from surefoot.report.story import Story
 
 __all__ = ["differing", "shown", "together"]
-
-FEW = 30  # values that are not worth smoothing
 
 
 def together(stories: Sequence[Story]) -> Iterator[Chart]:
@@ -60,18 +59,16 @@ def shown(value: object) -> str:
 
 
 def _columns(stories: Sequence[Story], x: Scale, column: str, title: str, text: str) -> Iterator[Chart]:
-    found = [numbers(getattr(story, column)) for story in stories]
-    every = [value for values in found for value in finite(values)]
-    if not every:
-        return
-    log = around(every).log
     lines = []
-    for i, (story, values) in enumerate(zip(stories, found, strict=True)):
+    for i, story in enumerate(stories):
+        values = numbers(getattr(story, column))
         if finite(values):
-            smooth = values if len(values) < FEW else smoothed(values, log=log)
-            lines.append(Line(story.title, list(story.step), smooth, i))
+            (*_, smooth), _ = average(story.title, list(story.step), values)
+            lines.append(replace(smooth, name=story.title, color=i))
+    if not lines:
+        return
     shown = [value for line in lines for value in finite(line.ys)]
-    y = around([], shown) if column != "throughput" else Scale.over([quantile(shown, 0.99)], zero=True)
+    y = Scale.over(shown, zero=True) if column == "throughput" else around([], shown)
     yield Chart(column, title, text, x, y, tuple(lines), wide=column == "loss")
 
 

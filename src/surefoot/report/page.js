@@ -57,7 +57,7 @@ for (const figure of document.querySelectorAll("figure")) {
     const epoch = data.epochs.filter(pair => pair[0] <= x).pop();
     at.textContent = data.unit + " " + text(x) + (epoch ? ", epoch " + epoch[1] : "");
     data.lines.forEach((line, k) => {
-      const j = nearest(line.x, x), y = line.y[j];
+      const j = nearest(line.x, x), y = x > line.x.at(-1) && !line.holds ? null : line.y[j];
       outputs[k].textContent = text(y);
       if (y !== null && !(data.y[2] && y <= 0)) spot(place(data.x, line.x[j]), 1 - place(data.y, y), styles[k]);
     });

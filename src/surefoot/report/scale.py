@@ -57,11 +57,12 @@ class Scale:
             if high - low < 0.01:
                 low, high = low - 0.3, high + 0.3
             free = margin * (high - low)
-            return cls(10 ** max(low - free, -300), 10 ** max(high + free, -299), log)
+            low, high = max(low - free, -300.0), min(max(high + free, -299.0), 300.0)
+            return cls(10**low, 10**high, log)
         if zero and low >= 0:
             return cls(0, (1 + margin) * high or 1, log, whole)
         if high - low <= 1e-9 * max(abs(low), abs(high)):
-            free = 0.5 if whole else 0.05 * abs(low) or 0.5
+            free = max(0.05 * abs(low), 0.5 if whole or not low else 0.0)
             return cls(low - free, high + free, log, whole)
         free = margin * (high - low)
         return cls(low - free, high + free, log, whole)
@@ -78,7 +79,8 @@ class Scale:
         if self.log:
             if value <= 0:
                 return 0.0
-            place = math.log(value / self.low) / math.log(self.high / self.low)
+            low, high = math.log10(self.low), math.log10(self.high)
+            place = (math.log10(value) - low) / (high - low)
         else:
             place = (value - self.low) / (self.high - self.low)
         return min(max(place, 0.0), 1.0)
@@ -120,10 +122,13 @@ def _written(values: Sequence[float], alike: bool) -> list[str]:
     sizes = [abs(value) for value in values if value]
     if sizes and min(sizes) < 0.01:
         return [_power(value) if 0 < abs(value) < 1 else short(value) for value in values]
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if sizes and 10 * unit <= max(sizes) < 1e4 * unit and min(sizes) >= unit / 10:
+    for unit, least, most, letter in ((1e6, 1e6, 1e10, "M"), (1e3, 1e4, 1e6, "k")):
+        if sizes and least <= max(sizes) < most and min(sizes) >= unit / 10:
             return [f"{value / unit:.12g}{letter}" if value else "0" for value in values]
-    texts = [short(value) for value in values]
+    # More digits than usual, where a small change of a large number is to be seen.
+    texts = next(
+        t for t in ([short(v, digits) for v in values] for digits in range(4, 18)) if len({*t}) == len(t)
+    )
     decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
     if alike and decimals and max(sizes) < 1000:
         return [f"{value:.{decimals}f}" if value else "0" for value in values]
@@ -131,7 +136,7 @@ def _written(values: Sequence[float], alike: bool) -> list[str]:
 
 
 def _power(value: float) -> str:
-    digits, power = f"{value:.6e}".split("e")
+    digits, power = f"{value:.12e}".split("e")
     return f"{float(digits):g}e{int(power)}"
 
 
@@ -148,5 +153,5 @@ def short(value: float, digits: int = 4) -> str:
         digit, power = f"{value:.{digits - 2}e}".split("e")
         return f"{float(digit):g}e{int(power)}"
     if abs(value) >= 1000:
-        return f"{value:,.0f}"
+        return f"{value:,.{max(digits - 4, 0)}f}"
     return f"{value:.{digits}g}"
