@@ -73,7 +73,7 @@ def test_every_text_is_told():
         "at 61 % of the steps; <span>raise clip_norm.</span>",
         "<li>Loading takes long.<span></span></li>",
         "<tr><th>task</th><td>digits</td></tr>",
-        "<pre>surefoot train --resume runs/digits-3</pre>",
+        "<pre tabindex=0>surefoot train --resume runs/digits-3</pre>",
         "<li><b>240</b><span>steps</span></li>",
         "<b>0.9795</b><span>held-out accuracy</span>",
     ):

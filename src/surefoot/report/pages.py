@@ -36,7 +36,9 @@ def page(story: Story) -> str:
     parts = [f"<h1>{escape(story.title)}</h1>", _result(story), _facts(story), _diagnoses(story.diagnoses)]
     parts.append(_figures(charts(story)))
     if story.resume:
-        parts.append(f"<section><h2>Go on with this run</h2><pre>{escape(story.resume)}</pre></section>")
+        parts.append(
+            f"<section><h2>Go on with this run</h2><pre tabindex=0>{escape(story.resume)}</pre></section>"
+        )
     if story.settings:
         parts.append(_section("Settings", _table([[k, v] for k, v in story.settings.items()])))
     return _whole(story.title, parts)
@@ -144,7 +146,7 @@ def _side_by_side(stories: Sequence[Story], other: Mapping[str, Sequence[str]]) 
     lines = [*rows.items(), *((n, v) for n, v in other.items() if rows.get(n) != v)]
     table = _table([[name, *values] for name, values in lines])
     table = table.replace("<table>", f"<table><thead><tr><th></th>{titles}</tr></thead>", 1)
-    return _section("Side by side", f"<div class=scroll>{table}</div>")
+    return _section("Side by side", f"<div class=scroll tabindex=0>{table}</div>")
 
 
 def _figures(drawn: Iterable[Chart | HeatMap]) -> str:

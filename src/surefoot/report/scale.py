@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 __all__ = ["Scale", "short"]
 
+TINY = 1e-290
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -51,7 +53,8 @@ class Scale:
         there = [float(value) for value in values if math.isfinite(value) and (value > 0 or not log)]
         if not there:
             return cls(1, 10, log) if log else cls(0, 1, log, whole)
-        low, high = min(there), max(there)
+        # What is smaller than any step between ticks could be is nothing.
+        low, high = (0.0 if not log and abs(end) < TINY else end for end in (min(there), max(there)))
         if log:
             low, high = math.log10(low), math.log10(high)
             if high - low < 0.01:
@@ -122,13 +125,14 @@ def _written(values: Sequence[float], alike: bool) -> list[str]:
     sizes = [abs(value) for value in values if value]
     if sizes and min(sizes) < 0.01:
         return [_power(value) if 0 < abs(value) < 1 else short(value) for value in values]
-    for unit, least, most, letter in ((1e6, 1e6, 1e10, "M"), (1e3, 1e4, 1e6, "k")):
+    for unit, least, most, letter in ((1e6, 1e6, 1e9, "M"), (1e3, 1e4, 1e6, "k")):
         if sizes and least <= max(sizes) < most and min(sizes) >= unit / 10:
             return [f"{value / unit:.12g}{letter}" if value else "0" for value in values]
     # More digits than usual, where a small change of a large number is to be seen.
-    texts = next(
-        t for t in ([short(v, digits) for v in values] for digits in range(4, 18)) if len({*t}) == len(t)
-    )
+    digits = 4
+    while len({short(value, digits) for value in values}) < len(set(values)):
+        digits += 1
+    texts = [short(value, digits) for value in values]
     decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
     if alike and decimals and max(sizes) < 1000:
         return [f"{value:.{decimals}f}" if value else "0" for value in values]
@@ -137,7 +141,7 @@ def _written(values: Sequence[float], alike: bool) -> list[str]:
 
 def _power(value: float) -> str:
     digits, power = f"{value:.12e}".split("e")
-    return f"{float(digits):g}e{int(power)}"
+    return f"{float(digits):.12g}e{int(power)}"
 
 
 def short(value: float, digits: int = 4) -> str:
@@ -151,7 +155,7 @@ def short(value: float, digits: int = 4) -> str:
         return "none"
     if value and not 1e-2 <= abs(value) < 1e6:
         digit, power = f"{value:.{digits - 2}e}".split("e")
-        return f"{float(digit):g}e{int(power)}"
+        return f"{float(digit):.{digits}g}e{int(power)}"
     if abs(value) >= 1000:
         return f"{value:,.{max(digits - 4, 0)}f}"
     return f"{value:.{digits}g}"
