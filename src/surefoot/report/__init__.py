@@ -1,41 +1,14 @@
-"""One self-contained page about a run: no network, no scripts, pictures inside."""
+"""One self-contained page about a run, or several: no network, charts drawn in the page itself.
 
-from __future__ import annotations
+Example:
+    >>> from surefoot import report
+    >>> story = report.Story("digits-1", "97 % are right.", step=[1, 2, 3], loss=[2.3, 1.2, 0.9])
+    >>> html = report.page(story)
+    >>> html.startswith("<!doctype html>"), "97 % are right." in html
+    (True, True)
+"""
 
-import base64
-from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
-from pathlib import Path
-from string import Template
-from typing import Any
+from surefoot.report.pages import compare, page
+from surefoot.report.story import Finding, Story
 
-__all__ = ["page"]
-
-CAPTIONS = {
-    "lr_range": "Learning-rate range test: one step at each rate, before training",
-    "loss": "Loss on the training batches and on the held-out data",
-    "schedule": "Learning rate of each parameter group at every step",
-}
-
-
-def page(title: str, result: str, settings: Mapping[str, Any], pictures: Sequence[Path]) -> str:
-    """The page as HTML.
-
-    Args:
-        title: What was trained.
-        result: The outcome in one sentence.
-        settings: Name and value of each setting.
-        pictures: PNG files, embedded in this order.
-    """
-    rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in settings.items())
-    figures = "".join(map(_figure, pictures))
-    template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(title=escape(title), result=escape(result), settings=rows, figures=figures)
-
-
-def _figure(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    caption = escape(CAPTIONS.get(path.stem, path.stem))
-    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+__all__ = ["Finding", "Story", "compare", "page"]
