@@ -44,7 +44,7 @@ class Diagnosis:
 
     Args:
         names: Parameters whose gradients and updates are judged, those with two dimensions or more; all that
-            the optimizer has statistics of but the ones called ``bias`` if None.
+            the optimizer has statistics of but those with ``bias`` in the last part of their name if None.
         suggestion: The learning rate that a range test suggested, if there was one.
         interval: Lowest and highest rate that it found sensible.
         planned_steps: Updates that the training is to have in all, at least 1.

@@ -69,7 +69,7 @@ class VanishingGradients(OfTensors):
 
 
 class ExplodingGradients(OfTensors):
-    """A layer's gradient is longer than its weight, and by this measure 10,000 times what others have."""
+    """A layer's gradient is 100 times as long as its weight, and by this measure 1000 times what others have."""
 
     kind = "exploding_gradients"
 
@@ -81,7 +81,7 @@ class ExplodingGradients(OfTensors):
         self.found(
             history,
             f"Gradients explode in {listed(worst)}: they are {short(bad[worst[0]])} times as long as the weight, more than "
-            "10,000 times what is typical of the layers.",
+            "1000 times what other layers have.",
             "Set clip_norm=1; initialize smaller (orthogonal for recurrent weights), or normalize between the layers.",
         )
 
@@ -89,7 +89,8 @@ class ExplodingGradients(OfTensors):
 def _exploding(tensors: dict[str, Typical]) -> dict[str, float]:
     if len(tensors) < 3:
         return {}
-    bound = max(1e4 * median(each.relative for each in tensors.values()), 1.0)
+    usual = sorted(each.relative for each in tensors.values())[len(tensors) // 4]  # of what need not be most
+    bound = max(1e3 * usual, 100.0)
     return {name: each.relative for name, each in tensors.items() if each.relative > bound}
 
 
@@ -119,7 +120,7 @@ class SmallUpdates(Cause):
         small = [name for name, ratio in self._largest.items() if ratio < 1e-5]
         if not self._steady or not small or 2 * len(small) < len(self._largest):
             return None
-        if history.start > 0 and history.level < history.start / 2:  # it works as it is
+        if not history.level > min(history.start, history.start / 2):  # it works as it is
             return None
         ratio = median(self._largest[name] for name in small)
         advice = f"the learning rate to {short(history.suggestion or 0)}."

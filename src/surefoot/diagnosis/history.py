@@ -73,8 +73,10 @@ class History:
     Attributes:
         updates: Records seen.
         step: That of the last one.
+        from_start: Whether the first record was the training's first, and not of a resumed one.
         first: The first readings of the loss.
-        loss: The reading of the last record; None if it was not read.
+        loss: The last reading of the loss; NaN at first.
+        read: Whether it is of the last record.
         level: Median of the recent readings, renewed every few; NaN at first.
         best: The lowest level.
         renewed: Whether the last record renewed the level.
@@ -102,8 +104,9 @@ class History:
         self._names, self._every = names, every
         self.updates = self.step = self.readings = self.peak_step = self.zeros = 0
         self.changes = self.since = self.longest = 0
+        self.from_start = False
         self.first: list[float] = []
-        self.loss: float | None = None
+        self.loss, self.read = math.nan, False
         self.level, self.best, self.renewed = math.nan, math.inf, False
         self.rate, self.peak, self.fell = 0.0, -math.inf, False
         self.tensors: dict[str, Typical] | None = None
@@ -114,9 +117,11 @@ class History:
 
     def add(self, record: Watched) -> None:
         """Take a record in."""
-        self.step, self.loss, self.renewed, self.tensors = record.step, None, False, None
+        self.step, self.read, self.renewed, self.tensors = record.step, False, False, None
         if record.lr != self._lr:
             self._change(record.lr)
+        if not self.updates:
+            self.from_start = record.step <= 1
         if self.updates % self._every == 0:
             self._read(float(record.loss))
         self.updates += 1
@@ -154,7 +159,7 @@ class History:
                 )
 
     def _read(self, loss: float) -> None:
-        self.loss = loss
+        self.loss, self.read = loss, True
         if not math.isfinite(loss):
             return
         if len(self.first) < FIRST:
@@ -167,13 +172,13 @@ class History:
 
     @property
     def start(self) -> float:
-        """Median of the first readings of the loss."""
-        return median(self.first)
+        """Median of the first readings of the loss; NaN if there were none."""
+        return median(self.first or [math.nan])
 
     @property
     def spread(self) -> float:
         """How far recent readings of the loss are from their level: the median distance."""
-        return median(abs(loss - self.level) for loss in self._recent)
+        return median([abs(loss - self.level) for loss in self._recent] or [math.nan])
 
     @property
     def enough(self) -> bool:
@@ -183,7 +188,7 @@ class History:
     def _weights(self, stats: Mapping[str, Norms]) -> list[str]:
         if self._names is not None:
             return [name for name in stats if name in self._names]
-        return [name for name in stats if name.rpartition(".")[2] != "bias"]
+        return [name for name in stats if "bias" not in name.rpartition(".")[2]]
 
     @property
     def range_test(self) -> str:

@@ -19,29 +19,36 @@ class Nonfinite(Cause):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: float | None = None
+        self._last = math.nan
 
     def see(self, history: History, record: Watched) -> None:
         if not record.applied:
             return
         if record.nonfinite:
             what = f"{record.nonfinite} element{'s' * (record.nonfinite > 1)} of the gradients are not finite"
-        elif history.loss is not None and not math.isfinite(history.loss):
+        elif history.read and not math.isfinite(history.loss):
             what = f"The loss is {history.loss}"
         else:
-            self._last = self._last if history.loss is None else history.loss
+            self._last = history.loss
             return
-        before = "" if self._last is None else f", after {short(self._last)}"
+        seen = f"{what} at step {record.step}"
+        if math.isnan(self._last):
+            self.found(
+                history,
+                f"{seen}, the first.",
+                "Look for NaN and infinity in the data, and in the loss of one batch.",
+            )
+            return
         self.found(
             history,
-            f"{what} at step {record.step}{before} (learning rate {short(history.rate)}{history.range_test}).",
+            f"{seen}, after {short(self._last)} (learning rate {short(history.rate)}{history.range_test}).",
             f"{_lower(history)} If it comes back, nonfinite='raise' names the parameters: look for a "
-            "logarithm, a root or a division at zero, and for NaN in the data.",
+            "logarithm, a root or a division at zero.",
         )
 
     def end(self, history: History) -> Finding | None:
-        recovered = history.loss is not None and math.isfinite(history.loss)
-        return None if recovered else self.finding
+        since = self.finding is not None and history.step > self.finding.step
+        return None if since and math.isfinite(history.loss) else self.finding
 
 
 class Diverged(Cause):
@@ -69,7 +76,7 @@ class Diverged(Cause):
             )
 
     def end(self, history: History) -> Finding | None:
-        start = min(history.start, history.first[0]) if history.first else math.nan
+        start = min(history.first, default=math.nan)
         recovered = history.level < start - abs(start) / 4
         return None if recovered else self.finding
 
@@ -91,8 +98,7 @@ class NoLearning(Cause):
     def _judge(self, history: History) -> Finding | None:
         if history.zeros >= self.ZEROS and abs(history.level) > 1e-6:  # a loss of zero has no gradient either
             return self._tell(history)
-        from_start = history.step == history.updates  # of a resumed run the start is not known
-        if history.updates >= 100 and from_start and self._flat(history):
+        if history.updates >= 100 and history.from_start and self._flat(history):
             return self._tell(history)
         return None
 
@@ -140,6 +146,8 @@ class Overfitting(Cause):
         if record.metrics is None or history.monitor not in record.metrics:
             return
         held_out = float(record.metrics[history.monitor])
+        if not math.isfinite(held_out):
+            return
         if held_out <= self._best:
             self._best, self._best_step, self._level = held_out, history.step, history.level
             self._count, self._last = 0, []
