@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -307,7 +308,7 @@ def test_nan_from_the_beginning_is_not_the_rate() -> None:
     inputs, labels = digits()
     model = classifier()
     finding = found("nonfinite", training(model, sgd(model, 0.1), (inputs * math.nan, labels), steps=30))
-    assert finding.message == "The loss is nan at step 1, the first."
+    assert finding.message == "The loss is nan at step 1, the first that was seen."
     assert "data" in finding.advice
 
 
@@ -552,8 +553,6 @@ def test_workers_may_take_their_time_to_start() -> None:
 
 
 def test_every_kind_is_in_the_documentation_and_here() -> None:
-    from pathlib import Path
-
     page = (Path(__file__).parents[1] / "docs/diagnosis.md").read_text(encoding="utf-8")
     kinds = [cause.kind for cause in CAUSES]
     assert len(set(kinds)) == len(kinds)
@@ -625,3 +624,14 @@ def test_no_record_is_too_strange(some: list[Seen]) -> None:
 def test_bad_settings_are_named(wrong: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         Diagnosis(**wrong)
+
+
+def test_asking_in_the_middle_changes_nothing() -> None:
+    watch = Diagnosis(planned_steps=1000)
+    told = []
+    for step in range(1, 601):
+        told += watch(Seen(step, 2.3, (1e-3 * (1 - step / 1000),)))
+        if step == 300:
+            assert [finding.kind for finding in watch.findings()] == ["no_learning", "schedule_cut"]
+    assert [finding.kind for finding in told] == ["no_learning"]
+    assert told[0].step == 500

@@ -111,7 +111,7 @@ class Diagnosis:
     def _look(self, when: str, record: Watched) -> tuple[Finding, ...]:
         new: tuple[Finding, ...] = ()
         for cause in self._open[when]:
-            cause.see(self._history, record)
+            cause.finding = cause.see(self._history, record)
             if cause.finding is not None:
                 new += (cause.finding,)
         if new:  # nothing is said twice

@@ -42,7 +42,7 @@ class Cause:
         kind: Its name.
         when: Which records it looks at: every one, those that renew the loss's level or fill a block of samples, or
             none but the end.
-        finding: What was found, if anything was.
+        finding: What :meth:`see` found, if anything.
     """
 
     kind: ClassVar[str]
@@ -51,19 +51,18 @@ class Cause:
     def __init__(self) -> None:
         self.finding: Finding | None = None
 
-    def see(self, history: History, record: Watched) -> None:
-        """Look at one more record, and call :meth:`found` if it is sure."""
+    def see(self, history: History, record: Watched) -> Finding | None:
+        """What is sure since this record, if anything is; not called again after that."""
         raise NotImplementedError
 
     def end(self, history: History) -> Finding | None:
         """What stands of it when training is over."""
         return self.finding
 
-    def found(self, history: History, message: str, advice: str) -> Finding:
-        """It is sure."""
+    def say(self, history: History, message: str, advice: str) -> Finding:
+        """A finding of now, or another wording of the one that there is."""
         step = history.step if self.finding is None else self.finding.step
-        self.finding = Finding(self.kind, step, message, advice)
-        return self.finding
+        return Finding(self.kind, step, message, advice)
 
 
 class Steady(Cause, ABC):
@@ -75,13 +74,13 @@ class Steady(Cause, ABC):
         super().__init__()
         self._bad = 0
 
-    def see(self, history: History, record: Watched) -> None:
+    def see(self, history: History, record: Watched) -> Finding | None:
         self.count(history, record)
-        if history.updates % self.SIZE == 0:
-            words = self.judge(history)
-            self._bad = self._bad + 1 if words else 0
-            if words and self._bad == 2:
-                self.found(history, *words)
+        if history.updates % self.SIZE:
+            return None
+        words = self.judge(history)
+        self._bad = self._bad + 1 if words else 0
+        return self.say(history, *words) if words and self._bad == 2 else None
 
     @abstractmethod
     def count(self, history: History, record: Watched) -> None:

@@ -18,8 +18,8 @@ class ScheduleEnded(Cause):
     kind = "schedule_ended"
     when = "level"
 
-    def see(self, history: History, record: Watched) -> None:
-        self._judge(history)
+    def see(self, history: History, record: Watched) -> Finding | None:
+        return self._judge(history)
 
     def end(self, history: History) -> Finding | None:
         return self._judge(history)
@@ -29,7 +29,7 @@ class ScheduleEnded(Cause):
         long = flat >= max(100, 5 * history.longest, history.updates // 5)
         if history.changes < SMOOTH or not long or history.rate > 0.1 * history.peak:
             return None
-        return self.found(
+        return self.say(
             history,
             f"The schedule ended at step {history.since}: the learning rate has been {short(history.rate)} since (its peak "
             f"was {short(history.peak)}), for {flat} updates.",
@@ -50,7 +50,7 @@ class ScheduleCut(Cause):
         if history.updates < 100 or not moving:
             return None
         if not history.fell:
-            return self.found(
+            return self.say(
                 history,
                 f"Training ended at step {step} while the learning rate was still rising (at {short(history.rate)}).",
                 f"Make the schedule as long as the training, {step} updates, and step it after each of them.",
@@ -59,7 +59,7 @@ class ScheduleCut(Cause):
             return None
         if history.rate <= 0.5 * history.peak:
             return None
-        return self.found(
+        return self.say(
             history,
             f"Training ended at step {step} of {planned}, with the learning rate at {short(history.rate)} of "
             f"{short(history.peak)}: the schedule was cut, and most of the progress comes as the rate falls.",

@@ -21,20 +21,19 @@ class OfTensors(Cause, ABC):
         super().__init__()
         self._before: set[str] = set()
 
-    def see(self, history: History, record: Watched) -> None:
+    def see(self, history: History, record: Watched) -> Finding | None:
         bad = self.judge(history.tensors or {})
         sure = {name: number for name, number in bad.items() if name in self._before}
         self._before = set(bad)
-        if sure:
-            self.tell(history, sure)
+        return self.tell(history, sure) if sure else None
 
     @abstractmethod
     def judge(self, tensors: dict[str, Typical]) -> dict[str, float]:
         """The parameters that are in trouble, with the number that shows it."""
 
     @abstractmethod
-    def tell(self, history: History, bad: dict[str, float]) -> None:
-        """Call :meth:`found` about these."""
+    def tell(self, history: History, bad: dict[str, float]) -> Finding:
+        """The finding about these."""
 
 
 class VanishingGradients(OfTensors):
@@ -53,7 +52,7 @@ class VanishingGradients(OfTensors):
             if each.grad < 1e-5 * largest and each.relative < 1e-5 * most
         }
 
-    def tell(self, history: History, bad: dict[str, float]) -> None:
+    def tell(self, history: History, bad: dict[str, float]) -> Finding:
         worst = sorted(bad, key=lambda name: bad[name])
         least = bad[worst[0]]
         if least:
@@ -65,7 +64,7 @@ class VanishingGradients(OfTensors):
         else:
             how = "zero"
             advice = "See why the loss does not depend on these: a branch that is not used, units that are all off, a detach."
-        self.found(history, f"Gradients vanish in {listed(worst)}: they are {how}.", advice)
+        return self.say(history, f"Gradients vanish in {listed(worst)}: they are {how}.", advice)
 
 
 class ExplodingGradients(OfTensors):
@@ -76,9 +75,9 @@ class ExplodingGradients(OfTensors):
     def judge(self, tensors: dict[str, Typical]) -> dict[str, float]:
         return _exploding(tensors)
 
-    def tell(self, history: History, bad: dict[str, float]) -> None:
+    def tell(self, history: History, bad: dict[str, float]) -> Finding:
         worst = sorted(bad, key=lambda name: -bad[name])
-        self.found(
+        return self.say(
             history,
             f"Gradients explode in {listed(worst)}: they are {short(bad[worst[0]])} times as long as the weight, more than "
             "1000 times what other layers have.",
@@ -105,13 +104,12 @@ class SmallUpdates(Cause):
         self._largest: dict[str, float] = {}
         self._steady = False  # the rate has been at its height for a block
 
-    def see(self, history: History, record: Watched) -> None:
+    def see(self, history: History, record: Watched) -> Finding | None:
         for name, each in (history.tensors or {}).items():
             self._largest[name] = max(each.largest, self._largest.get(name, 0.0))
         first, last = history.block_rates
         self._steady = self._steady or history.peak <= 1.01 * first or last < first
-        if history.enough:
-            self._judge(history)
+        return self._judge(history) if history.enough else None
 
     def end(self, history: History) -> Finding | None:
         return self._judge(history)
@@ -126,7 +124,7 @@ class SmallUpdates(Cause):
         advice = f"the learning rate to {short(history.suggestion or 0)}."
         if not history.too_low:
             advice = f"the learning rate of their groups (at most {short(history.peak)}) tenfold, and again, until the loss falls."
-        return self.found(
+        return self.say(
             history,
             f"Updates are tiny: {listed(small)} never changed by more than about {short(ratio)} of their length in an "
             f"update (1e-3 is usual){history.range_test}.",
@@ -142,12 +140,12 @@ class LargeUpdates(OfTensors):
     def judge(self, tensors: dict[str, Typical]) -> dict[str, float]:
         return {name: each.update for name, each in tensors.items() if each.update > 0.2}
 
-    def tell(self, history: History, bad: dict[str, float]) -> None:
+    def tell(self, history: History, bad: dict[str, float]) -> Finding:
         worst = sorted(bad, key=lambda name: -bad[name])
         verb, its, groups = (
             ("changes", "its", "its group") if len(worst) == 1 else ("change", "their", "their groups")
         )
-        self.found(
+        return self.say(
             history,
             f"Updates are huge: {listed(worst)} {verb} by {short(bad[worst[0]])} of {its} length in a typical update (1e-3 "
             f"is usual; learning rate {short(history.rate)}{history.range_test}).",
@@ -176,7 +174,7 @@ class Clipping(Steady):
             return None
         return (
             f"{clipped} of the last {self.SIZE} gradients were clipped, to {short(coefs / clipped)} of their length on "
-            "average: clip_norm decides how long a step is, and no longer only bounds the rare long one.",
-            f"Raise clip_norm about {short(2 * clipped / coefs) if coefs else 10} times and lower the learning rate if that "
-            "is unstable, or keep it, knowing that with SGD it is the learning rate.",
+            "average: clip_norm is no bound for the rare long one, but the length of every one.",
+            f"Raise clip_norm {short(clipped / coefs) if coefs else 10} times. With SGD lower the learning rate as much; Adam "
+            "and its kin hardly mind the scale of all gradients.",
         )

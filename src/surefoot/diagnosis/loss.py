@@ -21,25 +21,24 @@ class Nonfinite(Cause):
         super().__init__()
         self._last = math.nan
 
-    def see(self, history: History, record: Watched) -> None:
+    def see(self, history: History, record: Watched) -> Finding | None:
         if not record.applied:
-            return
+            return None
         if record.nonfinite:
             what = f"{record.nonfinite} element{'s' * (record.nonfinite > 1)} of the gradients are not finite"
         elif history.read and not math.isfinite(history.loss):
             what = f"The loss is {history.loss}"
         else:
             self._last = history.loss
-            return
+            return None
         seen = f"{what} at step {record.step}"
         if math.isnan(self._last):
-            self.found(
+            return self.say(
                 history,
-                f"{seen}, the first.",
+                f"{seen}, the first that was seen.",
                 "Look for NaN and infinity in the data, and in the loss of one batch.",
             )
-            return
-        self.found(
+        return self.say(
             history,
             f"{seen}, after {short(self._last)} (learning rate {short(history.rate)}{history.range_test}).",
             f"{_lower(history)} If it comes back, nonfinite='raise' names the parameters: look for a "
@@ -57,23 +56,23 @@ class Diverged(Cause):
     kind = "diverged"
     when = "level"
 
-    def see(self, history: History, record: Watched) -> None:
+    def see(self, history: History, record: Watched) -> Finding | None:
         level, start, very_first = history.level, history.start, history.first[0]
         lowest, highest = min(history.first), max(history.first)
         left = level > highest + 4 * max(abs(highest), highest - lowest)
-        at_once = (
-            level > 10 * very_first > 0 and history.spread < level / 5
-        )  # high at once, and more than noise
+        # Up before there were FIRST readings, which are no measure then; more than noise, which is as wide as high.
+        at_once = level > 10 * very_first > 0 and history.spread < level / 5
         lost = start > 0 and history.best < start / 4 and level > highest
         if left or at_once or lost:
             start = very_first if at_once else start
             been = f", and had been down to {short(history.best)}" if lost else ""
-            self.found(
+            return self.say(
                 history,
                 f"The loss diverged: it is about {short(level)} at step {record.step}, began at {short(start)}{been} "
                 f"(learning rate {short(history.rate)}{history.range_test}).",
                 _lower(history),
             )
+        return None
 
     def end(self, history: History) -> Finding | None:
         start = min(history.first, default=math.nan)
@@ -88,9 +87,10 @@ class NoLearning(Cause):
     when = "level"
     ZEROS = 20  # updates in a row without a gradient
 
-    def see(self, history: History, record: Watched) -> None:
+    def see(self, history: History, record: Watched) -> Finding | None:
         if history.zeros >= self.ZEROS or (history.enough and history.step - history.peak_step >= 100):
-            self._judge(history)
+            return self._judge(history)
+        return None
 
     def end(self, history: History) -> Finding | None:
         return self._judge(history)
@@ -110,7 +110,7 @@ class NoLearning(Cause):
     def _tell(self, history: History) -> Finding:
         message = f"No learning: the loss is {history.level:.3g} at step {history.step} and was {history.start:.3g} at the start"
         if history.zeros >= self.ZEROS:
-            return self.found(
+            return self.say(
                 history,
                 f"{message}; all gradients have been zero for {history.zeros} updates.",
                 "See that the loss depends on the trained parameters: nothing detached, frozen or under no_grad, "
@@ -128,7 +128,7 @@ class NoLearning(Cause):
                 "Train on one batch again and again: if its loss falls, the labels may be shuffled against the inputs, or "
                 "say nothing about them; if not, look at the learning rate and the scale of the inputs."
             )
-        return self.found(history, message + rate, advice)
+        return self.say(history, message + rate, advice)
 
 
 class Overfitting(Cause):
@@ -142,26 +142,27 @@ class Overfitting(Cause):
         self._best, self._best_step, self._level = math.inf, 0, math.nan
         self._count, self._last = 0, [math.nan]
 
-    def see(self, history: History, record: Watched) -> None:
+    def see(self, history: History, record: Watched) -> Finding | None:
         if record.metrics is None or history.monitor not in record.metrics:
-            return
+            return None
         held_out = float(record.metrics[history.monitor])
         if not math.isfinite(held_out):
-            return
+            return None
         if held_out <= self._best:
             self._best, self._best_step, self._level = held_out, history.step, history.level
             self._count, self._last = 0, []
-            return
+            return None
         self._count, self._last = self._count + 1, [*self._last, held_out][-3:]
         now = median(self._last)
         if self._count >= self.PATIENCE and now > 1.2 * self._best > 0 and history.level < 0.9 * self._level:
-            self.found(
+            return self.say(
                 history,
                 f"Overfitting: the held-out loss was best at step {self._best_step} ({short(self._best)}) and is about "
                 f"{short(now)} at step {history.step}, while the training loss fell from {short(self._level)} to "
                 f"{short(history.level)}.",
                 "Keep the best checkpoint and stop there; more data, augmentation, dropout or weight decay make it later.",
             )
+        return None
 
 
 def _lower(history: History) -> str:
