@@ -118,8 +118,9 @@ class History:
     def add(self, record: Watched) -> None:
         """Take a record in."""
         self.step, self.read, self.renewed, self.tensors = record.step, False, False, None
-        if record.lr != self._lr:
-            self._change(record.lr)
+        lr = record.lr
+        if lr != self._lr:
+            self._change(lr)
         if not self.updates:
             self.from_start = record.step <= 1
         if self.updates % self._every == 0:
