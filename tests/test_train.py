@@ -48,7 +48,9 @@ def test_records_cannot_be_changed() -> None:
     for field, value in asdict(record).items():
         with pytest.raises(FrozenInstanceError):
             setattr(record, field, value)
-    assert record == Record(1, 1, record.loss, (0.01, 0.02), False)
+    assert (record.step, record.epoch, record.lr) == (1, 1, (0.01, 0.02))
+    assert record == Record(1, 1, record.update, seconds=9, waited=9, memory=9)
+    assert record != Record(1, 1, record.update, last_of_pass=True)
 
 
 @pytest.mark.parametrize("lr", [0.01, torch.tensor(0.01, dtype=torch.float64)], ids=["float", "tensor"])

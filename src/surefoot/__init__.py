@@ -35,7 +35,7 @@ from surefoot.optimizers import (
 from surefoot.optimizers.unfreeze import gradual_unfreeze
 from surefoot.rule import Rule, rule
 from surefoot.run import Run
-from surefoot.train import Record, train
+from surefoot.train import NonFiniteLossError, Record, stop_on_signal, train
 
 TORCHS_OWN = (
     "LBFGS",
@@ -64,6 +64,7 @@ __all__ = [
     "Muon",
     "NAdam",
     "NAdamW",
+    "NonFiniteLossError",
     "Optimizer",
     "RAdam",
     "RMSprop",
@@ -80,6 +81,7 @@ __all__ = [
     "lr_scheduler",
     "param_groups",
     "rule",
+    "stop_on_signal",
     "swa_utils",
     "swap_in_optimizer_params_and_state",
     "train",
