@@ -167,8 +167,8 @@ TERMINATED_IN_STEP_7 = """
 import os, signal
 from surefoot import cli, experiment
 
-def train(run, epochs, original=experiment.train):
-    for record in original(run, epochs):
+def train(run, epochs, original=experiment.train, **settings):
+    for record in original(run, epochs, **settings):
         if record.step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
         yield record

@@ -33,11 +33,12 @@ def move(batch: Any, device: torch.device) -> Any:
         return batch if batch.device == device else batch.to(device, non_blocking=True)
     if hasattr(batch, "to"):
         return batch.to(device)
-    if isinstance(batch, list | tuple):
+    if isinstance(batch, (list, tuple)):
         moved = [move(value, device) for value in batch]
-        if all(new is old for new, old in zip(moved, batch, strict=True)):
-            return batch
-        return batch._make(moved) if hasattr(batch, "_make") else type(batch)(moved)
+        for new, old in zip(moved, batch, strict=True):
+            if new is not old:
+                return batch._make(moved) if hasattr(batch, "_make") else type(batch)(moved)
+        return batch
     if isinstance(batch, Mapping):
         changed = {key: new for key, value in batch.items() if (new := move(value, device)) is not value}
         if changed:
@@ -61,10 +62,9 @@ def length(batch: Any) -> int:
 def _first_tensor(value: Any) -> Tensor | None:
     if isinstance(value, Tensor):
         return value
-    values = (
-        value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    )
-    for each in values:
+    if not isinstance(value, (list, tuple)):
+        value = value.values() if isinstance(value, Mapping) else ()
+    for each in value:
         if (found := _first_tensor(each)) is not None:
             return found
     return None

@@ -228,7 +228,7 @@ class Experiment:
         """
         run = self.run or self._build_run()
         started = time.monotonic() - self.seconds
-        for record in train(run, self.settings.epochs):
+        for record in train(run, self.settings.epochs, nonfinite="propagate"):
             if not math.isfinite(record.loss):
                 self._write_metrics()
                 raise ArithmeticError(

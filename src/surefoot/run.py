@@ -139,7 +139,8 @@ class Run:
             rng.set_state(now, self.loader)
         else:
             # What was trained on is drawn again, from where the pass began; then all goes on from where we are.
-            rng.set_state(start, self.loader)
+            if self.batch > 0:
+                rng.set_state(start, self.loader)
             batches = self._feed.batches(self.batch, _seed_of(start, self.epoch))
             if self.batch > 0:
                 rng.set_state(now, self.loader)

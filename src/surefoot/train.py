@@ -24,6 +24,9 @@ from surefoot.optimizers.plan import Norms
 from surefoot.run import Run
 from surefoot.update import NonFiniteLossError, Policy, Update, rates, update
 
+if sys.platform != "win32":
+    import resource
+
 __all__ = ["NonFiniteLossError", "Record", "stop_on_signal", "train"]
 
 Evaluate = Callable[[nn.Module], Any]
@@ -333,8 +336,6 @@ def _peak_memory(device: torch.device) -> int | None:
         return int(torch.cuda.memory_stats_as_nested_dict(device)["allocated_bytes"]["all"]["peak"])
     if sys.platform == "win32":
         return None
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # in KiB elsewhere
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
@@ -58,7 +57,7 @@ def update(run: Run, batches: Sequence[Any], nonfinite: Policy = "propagate") ->
 
     Args:
         run: Whose model, optimizer, loss, scaler and average to use.
-        batches: At least one; they are moved to the model's device.
+        batches: At least one; they are moved to where the optimizer's first parameter is.
         nonfinite: What to do where a loss is infinite or NaN: ``"raise"``; ``"skip"``: step not; ``"propagate"``: do not
             look. A loss on another device than the CPU is not looked at: that would be to wait for it.
 
@@ -81,20 +80,19 @@ def update(run: Run, batches: Sequence[Any], nonfinite: Policy = "propagate") ->
     optimizer = run.optimizer
     if not run.model.training:
         run.model.train()
-    counts = [float(run.count(batch)) for batch in batches]
-    samples = sum(counts)
-    if not (0 < samples < math.inf and min(counts) >= 0):
-        raise ValueError(
-            f"count gave {counts} for the batches of an update: each must be at least 0, and one above; leave "
-            "empty batches out of the loader"
-        )
-    parts = [(batch, n / samples) for batch, n in zip(batches, counts, strict=True) if n > 0]
+    parts, samples = _shares(run, batches)
     lr = tuple([_kept(group["lr"]) for group in optimizer.param_groups])
-    with _Steps(optimizer) as steps:
-        seen, ready = _gradients(run, parts, nonfinite, steps)
+    counter: Any = optimizer if hasattr(optimizer, "updates") else _Counter(optimizer)
+    before = counter.updates, counter.skipped
+    try:
+        seen, ready = _gradients(run, parts, nonfinite, counter)
         if ready:
-            _step(run, parts, steps, seen)
-        taken, applied = steps.taken, steps.applied
+            _step(run, parts, counter, seen)
+    finally:
+        if counter is not optimizer:
+            counter.close()
+    applied = counter.updates > before[0]
+    taken = applied or counter.skipped > before[1]
     if applied and run.ema is not None:
         run.ema.update_parameters(run.model)
     last_step = getattr(optimizer, "last_step", None) if taken else None
@@ -112,22 +110,36 @@ def rates(run: Run) -> str:
     return ", ".join(lrs)
 
 
+def _shares(run: Run, batches: Sequence[Any]) -> tuple[list[Part], float]:
+    """The batches that hold anything, each with its share of all, and what all hold."""
+    counts = [float(run.count(batch)) for batch in batches]
+    samples = sum(counts)
+    if not (0 < samples < math.inf and min(counts) >= 0):
+        raise ValueError(
+            f"count gave {counts} for the batches of an update: each must be at least 0, and one above; leave "
+            "empty batches out of the loader"
+        )
+    if len(counts) == 1:
+        return [(batches[0], 1.0)], samples
+    return [(batch, n / samples) for batch, n in zip(batches, counts, strict=True) if n > 0], samples
+
+
 Part = tuple[Any, float]  # a batch, and its share of all
 Seen = list[tuple[float, Tensor, dict[str, Tensor]]]  # the share of a batch, its loss, and those with a name
 
 
-def _gradients(run: Run, parts: list[Part], nonfinite: Policy, steps: _Steps) -> tuple[Seen, bool]:
+def _gradients(run: Run, parts: list[Part], nonfinite: Policy, counter: Any) -> tuple[Seen, bool]:
     """Compute those of the mean over all parts; the losses, and whether there is something to apply."""
-    device = next(run.model.parameters()).device
+    device = run.optimizer.param_groups[0]["params"][0].device  # a walk over the model takes longer
     seen: Seen = []
+    before = counter.updates + counter.skipped
     begun = run.step_fn is None
     if begun:
         run.optimizer.zero_grad()
     for batch, share in parts:
-        with nullcontext() if run.autocast is None else torch.autocast(device.type, dtype=run.autocast):
-            loss, named = _losses(run, move(batch, device))
+        loss, named = _losses(run, move(batch, device), device)
         seen.append((share, loss.detach(), named))
-        if run.step_fn is not None and (steps.taken or not loss.requires_grad):
+        if run.step_fn is not None and (counter.updates + counter.skipped > before or not loss.requires_grad):
             if len(parts) > 1:
                 raise ValueError(
                     f"step_fn made an update itself, of one batch: with accumulate={run.accumulate} it must return the "
@@ -154,13 +166,13 @@ def _gradients(run: Run, parts: list[Part], nonfinite: Policy, steps: _Steps) ->
     return seen, True
 
 
-def _step(run: Run, parts: list[Part], steps: _Steps, seen: Seen) -> None:
+def _step(run: Run, parts: list[Part], counter: Any, seen: Seen) -> None:
     """Apply the gradients that are there."""
     if _needs_closure(type(run.optimizer).step):
         known = [seen]
 
         def closure() -> Tensor:
-            return _mean(known.pop() if known else _gradients(run, parts, "propagate", steps)[0])[0]
+            return _mean(known.pop() if known else _gradients(run, parts, "propagate", counter)[0])[0]
 
         run.optimizer.step(closure)  # type: ignore[arg-type]
     elif run.scaler is not None:
@@ -177,9 +189,13 @@ def _needs_closure(step: Callable[..., Any]) -> bool:
     return "closure" in parameters and parameters["closure"].default is inspect.Parameter.empty
 
 
-def _losses(run: Run, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def _losses(run: Run, batch: Any, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and those that have a name."""
-    given = run.step_fn(batch) if run.step_fn is not None else run.loss(run.model, batch)  # type: ignore[misc]
+    if run.autocast is not None:
+        with torch.autocast(device.type, dtype=run.autocast):
+            given = _given(run, batch)
+    else:
+        given = _given(run, batch)
     if isinstance(given, Tensor):
         return _scalar(given), {}
     if hasattr(given, "loss"):  # as Hugging Face's, which are mappings too
@@ -191,6 +207,10 @@ def _losses(run: Run, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         raise ValueError("the losses are an empty dict: return at least one")
     loss = named["loss"] if "loss" in named else sum(named.values(), torch.zeros(()))
     return loss, {name: value.detach() for name, value in named.items()}
+
+
+def _given(run: Run, batch: Any) -> Any:
+    return run.step_fn(batch) if run.step_fn is not None else run.loss(run.model, batch)  # type: ignore[misc]
 
 
 def _scalar(loss: Any) -> Tensor:
@@ -218,40 +238,15 @@ def _mean(seen: Seen) -> tuple[Tensor, dict[str, Tensor]]:
     return torch.stack([loss * share for share, loss, _ in seen]).sum(), sums
 
 
-class _Steps:
-    """Steps an optimizer takes inside the block; one of Surefoot counts itself, another is asked by a hook."""
+class _Counter:
+    """Counts the steps of an optimizer by a hook; Surefoot's count their own, by the same names."""
 
-    def __init__(self, optimizer: Any) -> None:
-        self._optimizer = optimizer
-        self._ours = hasattr(optimizer, "updates")
-        self._noted = [0, 0]
-        self._before = self._counts
-
-    @property
-    def _counts(self) -> tuple[int, int]:
-        """How many were applied, and how many skipped."""
-        if self._ours:
-            return self._optimizer.updates, self._optimizer.skipped
-        return self._noted[0], self._noted[1]
-
-    def __enter__(self) -> _Steps:
-        if not self._ours:
-            self._hook = self._optimizer.register_step_post_hook(self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self._ours:
-            self._hook.remove()
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.updates = self.skipped = 0
+        self.close = optimizer.register_step_post_hook(self._note).remove
 
     def _note(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._noted[skipped_by_scaler(optimizer)] += 1
-
-    @property
-    def applied(self) -> bool:
-        """Whether any was applied."""
-        return self._counts[0] > self._before[0]
-
-    @property
-    def taken(self) -> bool:
-        """Whether there was any, those that were skipped included."""
-        return self._counts != self._before
+        if skipped_by_scaler(optimizer):
+            self.skipped += 1
+        else:
+            self.updates += 1
