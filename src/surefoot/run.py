@@ -132,6 +132,7 @@ class Run:
         start = self._pass_start or now
         if self._feed.unread and self.epoch > 0:
             self._feed.start_workers()  # the first pass of such a loader draws a number more than those after it
+            rng.set_state(now, self.loader)
         if self._loader_state is not None:
             self.loader.load_state_dict(self._loader_state)
             self._loader_state = None
@@ -145,11 +146,11 @@ class Run:
             if self.batch > 0:
                 rng.set_state(now, self.loader)
         resumes = self._resumes
-        while window := list(islice(batches, self.accumulate)):
+        while window := list(islice(batches, size := self._window_size)):
             yield window
             if self._resumes != resumes:  # in the middle of this: its place is another now
                 return
-            if len(window) < self.accumulate:  # an iterator that has ended is not asked again
+            if len(window) < size:  # an iterator that has ended is not asked again
                 break
         if self.batch == 0:
             raise ValueError(
@@ -157,6 +158,12 @@ class Run:
                 "cannot be read a second time"
             )
         self.epoch, self.batch = self.epoch + 1, 0
+
+    @property
+    def _window_size(self) -> int:
+        """How many batches to take: no more than are left, because a sampler that is asked past its end draws a number."""
+        left = (self.pass_length or 0) - self.batch
+        return min(self.accumulate, left) if left > 0 else self.accumulate
 
     @property
     def resume_promise(self) -> str:
