@@ -56,7 +56,7 @@ def test_records_cannot_be_changed() -> None:
         with pytest.raises(FrozenInstanceError):
             setattr(record, field, value)
     assert (record.step, record.epoch, record.lr) == (1, 1, (0.01, 0.02))
-    assert record == Record(1, 1, record.update, seconds=9, waited=9, memory=9)
+    assert record == Record(1, 1, record.update, seconds=9, waited=9)
     assert record != Record(1, 1, record.update, last_of_pass=True)
 
 

@@ -146,7 +146,13 @@ class Run:
             if self.batch > 0:
                 rng.set_state(now, self.loader)
         resumes = self._resumes
-        while window := list(islice(batches, size := self._window_size)):
+        length = self.pass_length or 0
+        while True:
+            # No more than are left: a sampler that is asked past its end draws a number.
+            left = length - self.batch
+            size = min(self.accumulate, left) if left > 0 else self.accumulate
+            if not (window := list(islice(batches, size))):
+                break
             yield window
             if self._resumes != resumes:  # in the middle of this: its place is another now
                 return
@@ -158,12 +164,6 @@ class Run:
                 "cannot be read a second time"
             )
         self.epoch, self.batch = self.epoch + 1, 0
-
-    @property
-    def _window_size(self) -> int:
-        """How many batches to take: no more than are left, because a sampler that is asked past its end draws a number."""
-        left = (self.pass_length or 0) - self.batch
-        return min(self.accumulate, left) if left > 0 else self.accumulate
 
     @property
     def resume_promise(self) -> str:

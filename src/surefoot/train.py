@@ -34,7 +34,7 @@ Evaluate = Callable[[nn.Module], Any]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one update was. Two are equal if they say the same; times and memory do not count.
+    """What one update was. Two are equal if they say the same; times do not count.
 
     Attributes:
         step: Updates made, this one included.
@@ -43,8 +43,6 @@ class Record:
         last_of_pass: Whether the pass is over; always False where the loader has no length.
         seconds: Wall time it took, waiting for data included, evaluation and saving not.
         waited: Seconds of it in which the loader was waited for.
-        memory: The peak so far in bytes: of what torch allocated on a GPU, or else of the process; None where the
-            system does not tell.
         metrics: What ``evaluate`` found after this update, by name; None if it was not asked.
         best: Whether these metrics are the best so far.
     """
@@ -55,7 +53,6 @@ class Record:
     last_of_pass: bool = False
     seconds: float = field(default=0.0, compare=False)
     waited: float = field(default=0.0, compare=False)
-    memory: int | None = field(default=None, compare=False)
     metrics: Mapping[str, float] | None = None
     best: bool = False
 
@@ -88,6 +85,14 @@ class Record:
     def throughput(self) -> float:
         """Samples a second."""
         return self.update.samples / self.seconds if self.seconds > 0 else math.inf
+
+    @property
+    def memory(self) -> int | None:
+        """The peak in bytes until now, when it is asked: of what torch allocated on the GPU, or else of the process.
+
+        None where the system does not tell.
+        """
+        return _peak_memory(self.update.loss.device)
 
     @property
     def grad_norm(self) -> float | None:
@@ -256,10 +261,7 @@ class _Loop:
                     self._look_at(done, nonfinite)
                     self._save(self.checkpoints, metrics)
                     saved = run.step
-                memory = _peak_memory(done.loss.device)
-                yield Record(
-                    run.step, run.epoch + 1, done, last_of_pass, seconds, waited, memory, metrics, best
-                )
+                yield Record(run.step, run.epoch + 1, done, last_of_pass, seconds, waited, metrics, best)
                 if stop or (ends and self.steps is not None):
                     return
                 started = perf_counter()
