@@ -221,6 +221,26 @@ def test_a_record_says_what_the_update_took() -> None:
         assert record.losses == {"loss": record.loss, "seven": 7.0}
 
 
+def test_nothing_is_read_back_from_a_device_before_it_is_asked_for() -> None:
+    """Tensors of the meta device have no values: to read one is an error, as to wait for a GPU would be none."""
+    model = torch.nn.Linear(6, 3, device="meta")
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1, device="meta"))
+    run = Run(
+        model,
+        optimizer,
+        loader(),
+        lambda model, batch: {"loss": loss(model, batch), "seven": 7.0},
+        torch.optim.lr_scheduler.LinearLR(optimizer),
+        ema=optim.swa_utils.AveragedModel(model, multi_avg_fn=optim.swa_utils.get_ema_multi_avg_fn()),
+        accumulate=2,
+    )
+    records = list(train(run, epochs=2))
+    assert [record.applied for record in records] == [True] * 6
+    assert {record.update.loss.device.type for record in records} == {"meta"}
+    with pytest.raises(RuntimeError, match="meta"):
+        _ = records[0].loss
+
+
 # Losses that are not finite
 
 

@@ -33,9 +33,11 @@ from surefoot.optimizers import (
     Rprop,
 )
 from surefoot.optimizers.unfreeze import gradual_unfreeze
+from surefoot.record import Record
 from surefoot.rule import Rule, rule
 from surefoot.run import Run
-from surefoot.train import NonFiniteLossError, Record, stop_on_signal, train
+from surefoot.train import stop_on_signal, train
+from surefoot.update import NonFiniteLossError
 
 TORCHS_OWN = (
     "LBFGS",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,8 +26,7 @@ class NonFiniteLossError(ArithmeticError):
     """The loss of a batch is infinite or NaN."""
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """What one update was; tensors are detached, and where they were computed: reading one is the reader's wait.
 
     Attributes:
