@@ -221,16 +221,17 @@ def test_a_record_says_what_the_update_took() -> None:
         assert record.losses == {"loss": record.loss, "seven": 7.0}
 
 
-def test_nothing_is_read_back_from_a_device_before_it_is_asked_for() -> None:
+@pytest.mark.parametrize("library", [optim, torch.optim], ids=["ours", "torch's"])
+def test_nothing_is_read_back_from_a_device_before_it_is_asked_for(library: Any) -> None:
     """Tensors of the meta device have no values: to read one is an error, as to wait for a GPU would be none."""
     model = torch.nn.Linear(6, 3, device="meta")
-    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1, device="meta"))
+    optimizer = library.SGD(model.parameters(), lr=0.1)
     run = Run(
         model,
         optimizer,
         loader(),
         lambda model, batch: {"loss": loss(model, batch), "seven": 7.0},
-        torch.optim.lr_scheduler.LinearLR(optimizer),
+        library.lr_scheduler.LinearLR(optimizer),
         ema=optim.swa_utils.AveragedModel(model, multi_avg_fn=optim.swa_utils.get_ema_multi_avg_fn()),
         accumulate=2,
     )
