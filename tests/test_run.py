@@ -1,3 +1,4 @@
+import math
 import random
 from collections.abc import Callable
 from functools import partial
@@ -719,3 +720,86 @@ def test_persistent_workers_draw_the_same_order_after_a_resume(tmp_path: Path) -
     for _ in train(resumed, epochs=3):
         pass
     torch.testing.assert_close(resumed.model.state_dict(), whole_run.model.state_dict(), rtol=0, atol=0)
+
+
+# What a run may be made of
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"model": loss}, TypeError, r"model is a function: pass a torch\.nn\.Module"),
+        ({"optimizer": 0.1}, TypeError, "optimizer is a float: pass the optimizer of the model"),
+        (
+            {"optimizer": optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)},
+            ValueError,
+            r"optimizer has no parameter of model: build it with model\.parameters\(\)",
+        ),
+        ({"loader": 3}, TypeError, "loader is a int: pass a DataLoader, or a list of batches"),
+        ({"loss": None}, ValueError, "pass either loss or step_fn: neither is given"),
+        ({"step_fn": len}, ValueError, "pass either loss or step_fn: both are given"),
+        ({"loss": "mse"}, TypeError, "loss='mse' is a str: pass a function"),
+        ({"count": 3}, TypeError, "count=3 is a int: pass a function"),
+        ({"accumulate": 0}, ValueError, "accumulate=0 must be at least 1"),
+        ({"accumulate": 1.5}, TypeError, "accumulate=1.5 is a float: pass a whole number"),
+        ({"autocast": torch.float64}, ValueError, r"autocast=torch.float64 must be torch\.bfloat16"),
+    ],
+)
+def test_parts_are_checked(settings: Any, error: type[Exception], message: str) -> None:
+    model = net()
+    parts = {"model": model, "optimizer": optim.SGD(model.parameters(), lr=0.1), "loader": [], "loss": loss}
+    with pytest.raises(error, match=message):
+        Run(**{**parts, **settings})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_own_weights_come_back_however_the_block_ends(dtype: torch.dtype) -> None:
+    run = run_of()
+    run.ema = optim.swa_utils.AveragedModel(run.model).to(dtype)
+    go(run, 7)
+    before = whole(run), bits(dict(run.ema.state_dict()))
+    with pytest.raises(ZeroDivisionError), run.averaged() as model:  # noqa: PT012 - it is how the block ends
+        for own, average in zip(model.parameters(), run.ema.parameters(), strict=True):
+            assert torch.equal(own, average.float())
+        raise ZeroDivisionError
+    assert (whole(run), bits(dict(run.ema.state_dict()))) == before
+
+
+def test_without_an_average_the_model_is_as_it_is() -> None:
+    run = run_of()
+    before = whole(run)
+    with run.averaged() as model:
+        assert model is run.model
+        assert whole(run) == before
+
+
+def test_an_average_of_another_model_is_named() -> None:
+    run = run_of()
+    run.ema = optim.swa_utils.AveragedModel(nn.Linear(2, 1))
+    with (
+        pytest.raises(ValueError, match=r"parameter '0\.weight' is of shape \(8, 6\) in the model"),
+        run.averaged(),
+    ):
+        pass
+
+
+def test_evaluations_are_saved_lent_and_given_back(tmp_path: Path) -> None:
+    run = run_of()
+    run.best, run.stale = math.inf, 2
+    with run.borrow():
+        run.best, run.stale = 0.5, 0
+    run.save(tmp_path / "run")
+    other = run_of()
+    other.resume(tmp_path / "run")
+    assert (other.best, other.stale) == (math.inf, 2)
+
+
+def test_a_run_saved_before_there_were_evaluations_is_resumed(tmp_path: Path) -> None:
+    run = run_of()
+    run.save(tmp_path / "run")
+    tree = archive.load(tmp_path / "run")
+    del tree["extra"]["run"]["evaluations"]
+    archive.save(tmp_path / "old", tree)
+    run.best, run.stale = 0.5, 3
+    run.resume(tmp_path / "old")
+    assert (run.best, run.stale) == (None, 0)

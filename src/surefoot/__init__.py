@@ -33,9 +33,11 @@ from surefoot.optimizers import (
     Rprop,
 )
 from surefoot.optimizers.unfreeze import gradual_unfreeze
+from surefoot.record import Record
 from surefoot.rule import Rule, rule
 from surefoot.run import Run
-from surefoot.train import Record, train
+from surefoot.train import stop_on_signal, train
+from surefoot.update import NonFiniteLossError
 
 TORCHS_OWN = (
     "LBFGS",
@@ -64,6 +66,7 @@ __all__ = [
     "Muon",
     "NAdam",
     "NAdamW",
+    "NonFiniteLossError",
     "Optimizer",
     "RAdam",
     "RMSprop",
@@ -80,6 +83,7 @@ __all__ = [
     "lr_scheduler",
     "param_groups",
     "rule",
+    "stop_on_signal",
     "swa_utils",
     "swap_in_optimizer_params_and_state",
     "train",

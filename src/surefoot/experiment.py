@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -214,7 +213,7 @@ class Experiment:
         if self.finished:
             return
         started = time.monotonic() - self.seconds
-        for record in train(run, sys.maxsize):
+        for record in train(run, steps=self.total_steps, nonfinite="propagate"):
             if not math.isfinite(record.loss):
                 raise ArithmeticError(
                     f"the loss is {record.loss} at step {record.step}, lr {record.lr[0]:.2g}: training diverged. "

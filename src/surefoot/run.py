@@ -6,18 +6,23 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from surefoot import checkpoint, rng
+from surefoot.batch import length
 from surefoot.checkpoint import CheckpointError
 from surefoot.checks import whole
 from surefoot.data import Feed
 from surefoot.snapshot import Snapshot
+from surefoot.swa_utils import pairs
 
 __all__ = ["Run"]
+
+COUNTERS = ("epoch", "batch", "step", "best", "stale")
 
 
 class Run:
@@ -31,15 +36,32 @@ class Run:
         optimizer: Surefoot's, or any torch optimizer, over parameters of ``model``.
         loader: The training data: a ``DataLoader``, torchdata's ``StatefulDataLoader``, or any iterable that gives the
             same batches when its generators are put back; :attr:`resume_promise` says what that is good for.
-        loss: ``loss(model, batch)`` returns the loss of a batch, a scalar tensor.
-        scheduler: A learning-rate scheduler of ``optimizer``, if any.
+        loss: ``loss(model, batch)`` returns the mean loss of a batch: a scalar tensor; a dict of losses by name, of which
+            ``"loss"`` is minimised, or their sum if none has that name; or anything that has a ``loss``, as what
+            models of Hugging Face return.
+        scheduler: A learning-rate scheduler of ``optimizer``, if any; it counts updates.
         scaler: The ``GradScaler`` that is in use, if any.
-        ema: An average of the model to keep, such as :class:`~surefoot.swa_utils.AveragedModel`.
+        ema: An average of the model to keep, such as :class:`~surefoot.swa_utils.AveragedModel`; see :meth:`averaged`.
+        autocast: Compute losses in ``torch.bfloat16`` or ``torch.float16`` where that is accurate enough; float16 needs
+            a ``scaler``.
+        accumulate: Batches for each update, at least 1; the last update of a pass takes what is left.
+        count: ``count(batch)`` says what the loss of a batch is the mean of, such as how many tokens are not padding;
+            the length of the first tensor in it if None. It weights the batches of an update.
+        step_fn: In the place of ``loss``: ``step_fn(batch)`` returns the loss, to be minimised as above. Or it makes the
+            whole update itself, ``backward()`` and ``optimizer.step()`` included, as for two optimizers in turn:
+            then the optimizer stepped, or the loss returned is a float or detached.
 
     Attributes:
         epoch: Passes over the data finished.
         batch: Batches of the current pass trained on.
-        step: Updates made.
+        step: Updates made, those that were skipped included.
+        best: The best metric of all evaluations, None before the first; :func:`~surefoot.train` keeps it.
+        stale: Evaluations since.
+
+    Raises:
+        TypeError: A part is something else than it should be.
+        ValueError: There is neither ``loss`` nor ``step_fn``, or both; a setting is out of its range; the optimizer has
+            no parameter of the model.
 
     Example:
         >>> import surefoot
@@ -54,14 +76,32 @@ class Run:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loader: Any,
-        loss: Callable[[nn.Module, Any], Tensor],
+        loss: Callable[[nn.Module, Any], Any] | None = None,
         scheduler: Any = None,
         scaler: Any = None,
         ema: nn.Module | None = None,
+        *,
+        autocast: torch.dtype | None = None,
+        accumulate: int = 1,
+        count: Callable[[Any], float] | None = None,
+        step_fn: Callable[[Any], Any] | None = None,
     ) -> None:
+        _check_parts(model, optimizer, loader)
+        if (loss is None) == (step_fn is None):
+            given = "neither is" if loss is None else "both are"
+            raise ValueError(f"pass either loss or step_fn: {given} given")
+        for name, function in (("loss", loss), ("step_fn", step_fn), ("count", count)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}={function!r} is a {type(function).__name__}: pass a function")
+        if autocast not in (None, torch.bfloat16, torch.float16):
+            raise ValueError(f"autocast={autocast!r} must be torch.bfloat16, torch.float16 or None")
         self.model, self.optimizer, self.loader = model, optimizer, loader
         self.loss, self.scheduler, self.scaler = loss, scheduler, scaler
         self.ema: Any = ema
+        self.autocast, self.accumulate = autocast, whole("accumulate", accumulate, 1)
+        self.count, self.step_fn = count or length, step_fn
+        self.best: float | None = None
+        self.stale = 0
         self.epoch = self.batch = self.step = 0
         self._known_feed = Feed(loader)
         self._pass_start: dict[str, Any] | None = None
@@ -69,15 +109,19 @@ class Run:
         self._loader_state: Any = None  # of a loader that keeps its own, to be taken up by the next pass
 
     @property
+    def pass_length(self) -> int | None:
+        """Batches in a pass; None where nobody knows."""
+        return self._feed.size[0]
+
+    @property
     def at_pass_end(self) -> bool:
         """Whether the last batch of the current pass has been trained on (never known without a length)."""
-        try:
-            return bool(self.batch == len(self.loader))
-        except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
-            return False
+        return self.batch == self.pass_length
 
-    def batches(self) -> Iterator[Any]:
-        """The batches left of the current pass, after which ``epoch`` is one more.
+    def windows(self) -> Iterator[list[Any]]:
+        """The batches left of the current pass, those of an update together, after which ``epoch`` is one more.
+
+        Whoever trains on them counts them, in ``batch``.
 
         Raises:
             ValueError: The loader gives no batch at all, or fewer than were trained on.
@@ -88,6 +132,7 @@ class Run:
         start = self._pass_start or now
         if self._feed.unread and self.epoch > 0:
             self._feed.start_workers()  # the first pass of such a loader draws a number more than those after it
+            rng.set_state(now, self.loader)
         if self._loader_state is not None:
             self.loader.load_state_dict(self._loader_state)
             self._loader_state = None
@@ -95,15 +140,24 @@ class Run:
             rng.set_state(now, self.loader)
         else:
             # What was trained on is drawn again, from where the pass began; then all goes on from where we are.
-            rng.set_state(start, self.loader)
+            if self.batch > 0:
+                rng.set_state(start, self.loader)
             batches = self._feed.batches(self.batch, _seed_of(start, self.epoch))
             if self.batch > 0:
                 rng.set_state(now, self.loader)
         resumes = self._resumes
-        for batch in batches:
-            yield batch
+        length = self.pass_length or 0
+        while True:
+            # No more than are left: a sampler that is asked past its end draws a number.
+            left = length - self.batch
+            size = min(self.accumulate, left) if left > 0 else self.accumulate
+            if not (window := list(islice(batches, size))):
+                break
+            yield window
             if self._resumes != resumes:  # in the middle of this: its place is another now
                 return
+            if len(window) < size:  # an iterator that has ended is not asked again
+                break
         if self.batch == 0:
             raise ValueError(
                 "loader gave no batch: its dataset is empty or smaller than a batch with drop_last=True, or it "
@@ -127,6 +181,7 @@ class Run:
         own = {
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "rng": {"pass_start": self._pass_start, "now": rng.get_state(self.loader)},
+            "evaluations": {"best": self.best, "stale": self.stale},
             "loader": self._loader_state or loader,
             "size": self._feed.size,
         }
@@ -165,6 +220,8 @@ class Run:
             try:
                 own = saved.extra["run"]
                 position = [whole(key, own["position"][key], 0) for key in ("epoch", "batch", "step")]
+                evaluations = own.get("evaluations", {"best": None, "stale": 0})
+                best, stale = evaluations["best"], whole("stale", evaluations["stale"], 0)
                 pass_start, now = own["rng"]["pass_start"], own["rng"]["now"]
                 if own["size"] != self._feed.size:
                     raise ValueError(
@@ -183,6 +240,7 @@ class Run:
             saved.load(**parts, strict=strict, hyper=hyper)
             extra: dict[str, Any] = saved.extra["extra"]
         self.epoch, self.batch, self.step = position
+        self.best, self.stale = best, stale
         self._resumes += 1
         self._pass_start, self._loader_state = pass_start, own["loader"]
         rng.set_state(now, self.loader)
@@ -192,12 +250,45 @@ class Run:
         return {name: getattr(self, name) for name in checkpoint.PARTS}
 
     @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """Give the model the weights and buffers of :attr:`ema` inside the block; its own come back, bit for bit.
+
+        Without an average it stays as it is.
+
+        Example:
+            >>> import surefoot
+            >>> model = nn.Linear(1, 1, bias=False)
+            >>> ema = surefoot.swa_utils.AveragedModel(model)
+            >>> optimizer = surefoot.SGD(model.parameters(), lr=0.1)
+            >>> run = Run(model, optimizer, [], lambda model, x: model(x).mean(), ema=ema)
+            >>> _ = nn.init.constant_(model.weight, 3.0), nn.init.constant_(ema.module.weight, 2.0)
+            >>> with run.averaged():
+            ...     model.weight.item()
+            2.0
+            >>> model.weight.item()
+            3.0
+        """
+        if self.ema is None:
+            yield self.model
+            return
+        average = getattr(self.ema, "module", self.ema)
+        both = [
+            *pairs("parameter", average.named_parameters(), self.model.named_parameters()),
+            *pairs("buffer", average.named_buffers(), self.model.named_buffers()),
+        ]
+        own = [current.clone() for _, current in both]
+        try:
+            for value, current in both:
+                current.copy_(value)
+            yield self.model
+        finally:
+            for value, (_, current) in zip(own, both, strict=True):
+                current.copy_(value)
+
+    @contextmanager
     def borrow(self) -> Iterator[Run]:
         """Lend the run out: on leaving the block, however it is left, all of it is as it was."""
-        own = {
-            name: vars(self)[name]
-            for name in ("epoch", "batch", "step", "_pass_start", "_loader_state", "_known_feed")
-        }
+        own = {name: vars(self)[name] for name in (*COUNTERS, "_pass_start", "_loader_state", "_known_feed")}
         loader_state = self.loader.state_dict() if self._feed.stateful else None
         schedulers = [_attributes_of(scheduler) for scheduler in _nested(self.scheduler)]
         parts = nn.ModuleList([part for part in (self.model, self.ema) if part is not None])
@@ -221,6 +312,18 @@ class Run:
         if self._known_feed.loader is not self.loader:
             self._known_feed = Feed(self.loader)
         return self._known_feed
+
+
+def _check_parts(model: Any, optimizer: Any, loader: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: pass a torch.nn.Module")
+    if not hasattr(optimizer, "param_groups"):
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}: pass the optimizer of the model")
+    known = {id(param) for param in model.parameters()}
+    if not any(id(param) in known for group in optimizer.param_groups for param in group["params"]):
+        raise ValueError("optimizer has no parameter of model: build it with model.parameters()")
+    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        raise TypeError(f"loader is a {type(loader).__name__}: pass a DataLoader, or a list of batches")
 
 
 def _attributes_of(scheduler: Any) -> Callable[[], None]:

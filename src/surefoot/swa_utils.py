@@ -213,8 +213,8 @@ class AveragedModel(Module):
         """
         _require_module(model)
         # Tied parameters come once in each of these lists.
-        parameters = _pairs("parameter", self.module.named_parameters(), model.named_parameters())
-        buffers = _pairs("buffer", self.module.named_buffers(), model.named_buffers())
+        parameters = pairs("parameter", self.module.named_parameters(), model.named_parameters())
+        buffers = pairs("buffer", self.module.named_buffers(), model.named_buffers())
         averaged, copied = ([*parameters, *buffers], []) if self.use_buffers else (parameters, buffers)
         groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
         first = bool(self.n_averaged == 0)
@@ -226,7 +226,7 @@ class AveragedModel(Module):
                 averages.append(average)
                 currents.append(current.to(average))
         for (device, _), (averages, currents) in groups.items():
-            self._average(averages, currents, self.n_averaged.to(device))
+            self._average(averages, currents, self.n_averaged.to(device, non_blocking=True))
         for average, current in copied:
             average.copy_(current)
         self.n_averaged += 1
@@ -246,10 +246,15 @@ def _require_module(model: object) -> None:
         raise TypeError(f"model is a {type(model).__name__}: pass a torch.nn.Module")
 
 
-def _pairs(
+def pairs(
     kind: str, averages: Iterable[tuple[str, Tensor]], currents: Iterable[tuple[str, Tensor]]
 ) -> list[tuple[Tensor, Tensor]]:
-    pairs = []
+    """Each tensor of an average with that of the model, detached.
+
+    Raises:
+        ValueError: They differ in number or shape.
+    """
+    found = []
     for average, current in zip_longest(averages, currents):
         if average is None or current is None or average[1].shape != current[1].shape:
             name = (current or average)[0]
@@ -261,8 +266,8 @@ def _pairs(
                 f"{kind} {name!r} is {there} in the model and {here} in the average: pass the model that was averaged, "
                 "or begin another AveragedModel"
             )
-        pairs.append((average[1].detach(), current[1].detach()))
-    return pairs
+        found.append((average[1].detach(), current[1].detach()))
+    return found
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from surefoot.lr_scheduler.targets import Curves, Driven, Targets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Scheduler"]
+__all__ = ["Scheduler", "skipped_by_scaler"]
 
 LENGTHS = ("T_0", "T_max", "_milestones", "milestones", "step_size", "total_iters", "total_steps")
 """What torch calls the settings that say how long a schedule is."""
@@ -504,11 +504,16 @@ def _watch_steps(optimizer: torch.optim.Optimizer) -> None:
 
 def _note_step(optimizer: Any, args: Any, kwargs: Any) -> None:
     optimizer._opt_called = True
-    found_inf = getattr(optimizer, "found_inf", None)  # a GradScaler leaves skipping to a fused step
-    if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
+    if skipped_by_scaler(optimizer):
         optimizer._opt_skipped = getattr(optimizer, "_opt_skipped", 0) + 1
     else:
         optimizer._opt_steps = getattr(optimizer, "_opt_steps", 0) + 1
+
+
+def skipped_by_scaler(optimizer: Any) -> bool:
+    """Whether a ``GradScaler`` had the step that is being taken skip itself, as fused ones do; False where only a GPU knows."""
+    found_inf = getattr(optimizer, "found_inf", None)
+    return found_inf is not None and found_inf.device.type == "cpu" and bool(found_inf)
 
 
 def _steps_of(optimizer: Any) -> tuple[int, int]:
