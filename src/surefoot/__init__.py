@@ -14,8 +14,7 @@ from torch.optim import (
 )
 
 from surefoot import curves, lr_scheduler, param_groups, swa_utils
-from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
-from surefoot.lr_finder import LRFinder
+from surefoot.lr_finder import LRFinder, LRFinding, TrainDataLoaderIter, ValDataLoaderIter, find_lr
 from surefoot.lr_scheduler import Scheduler
 from surefoot.optimizers import (
     ASGD,
@@ -60,6 +59,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "LRFinder",
+    "LRFinding",
     "Lion",
     "Muon",
     "NAdam",
@@ -77,6 +77,7 @@ __all__ = [
     "TrainDataLoaderIter",
     "ValDataLoaderIter",
     "curves",
+    "find_lr",
     "gradual_unfreeze",
     "lr_scheduler",
     "param_groups",

@@ -17,7 +17,7 @@ from trainings import Augmented, bits, dataset, endless, everything, generators,
 
 import surefoot as optim
 from surefoot import LRFinder, lr_scheduler
-from surefoot.lr_finder import TrainDataLoaderIter, ValDataLoaderIter
+from surefoot import TrainDataLoaderIter, ValDataLoaderIter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
