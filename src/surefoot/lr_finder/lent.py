@@ -29,7 +29,7 @@ SCALINGS = 24
 """How often a GradScaler may find its scale too large for one update before the update counts as diverged."""
 
 
-class Spent(Exception):  # noqa: N818: a limit that was set, not an error
+class Spent(Exception):  # noqa: N818 - a limit that was set, not an error
     """The batches or seconds are spent."""
 
 
