@@ -14,7 +14,15 @@ from torch.optim import (
 )
 
 from surefoot import curves, lr_scheduler, param_groups, swa_utils
-from surefoot.lr_finder import LRFinder, LRFinding, TrainDataLoaderIter, ValDataLoaderIter, find_lr
+from surefoot.lr_finder import (
+    JointFinding,
+    LRFinder,
+    LRFinding,
+    TrainDataLoaderIter,
+    ValDataLoaderIter,
+    find,
+    find_lr,
+)
 from surefoot.lr_scheduler import Scheduler
 from surefoot.optimizers import (
     ASGD,
@@ -58,6 +66,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "JointFinding",
     "LRFinder",
     "LRFinding",
     "Lion",
@@ -77,6 +86,7 @@ __all__ = [
     "TrainDataLoaderIter",
     "ValDataLoaderIter",
     "curves",
+    "find",
     "find_lr",
     "gradual_unfreeze",
     "lr_scheduler",

@@ -2,7 +2,18 @@
 
 from surefoot.lr_finder.find import find_lr
 from surefoot.lr_finder.finding import LRFinding, Sweep, Trial
+from surefoot.lr_finder.joint import JointFinding, find
 from surefoot.lr_finder.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
 from surefoot.lr_finder.range_test import LRFinder
 
-__all__ = ["LRFinder", "LRFinding", "Sweep", "TrainDataLoaderIter", "Trial", "ValDataLoaderIter", "find_lr"]
+__all__ = [
+    "JointFinding",
+    "LRFinder",
+    "LRFinding",
+    "Sweep",
+    "TrainDataLoaderIter",
+    "Trial",
+    "ValDataLoaderIter",
+    "find",
+    "find_lr",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,10 +16,10 @@ from surefoot.checks import positive, whole
 from surefoot.lr_finder.finding import LRFinding, Sweep, Trial
 from surefoot.lr_finder.lent import Lent, Spent, lend
 from surefoot.lr_finder.planned import Planned, Schedule, Settings
-from surefoot.lr_finder.reading import Noise, SweepReading, fit, read_sweep, read_trials
+from surefoot.lr_finder.reading import Noise, SweepReading, fit, horizon, read_sweep, read_trials
 from surefoot.run import Run
 
-__all__ = ["as_run", "find_lr"]
+__all__ = ["Search", "as_run", "find_lr", "plan_of"]
 
 COMMON = 8
 """Batches that a sweep takes in turn: what differs between them is known from the start of it."""
@@ -87,7 +87,8 @@ def find_lr(
         effort: ``"sweep"``: up to 100 batches; ``"sure"``: up to 300, with trials.
         max_batches: Another number of batches, at least 1.
         max_seconds: Stop after so long, with what is known by then.
-        per_group: Find a rate for each group, instead of one factor for all.
+        per_group: Find a rate for each group, instead of one factor for all: each is swept while the others rest, with up to
+            ``max_batches`` or 100 more batches, and then all together are searched in the ratio that was found.
         **settings: More of the run, such as ``autocast``, ``scaler``, ``accumulate`` and ``count``.
 
     Raises:
@@ -114,12 +115,14 @@ def find_lr(
     run = as_run(run, optimizer, loss, loader, step_fn, settings)
     if schedule is None:
         schedule = run.scheduler
-    planned = _planned(run, schedule, total_steps)
+    planned = plan_of(run, schedule, total_steps)
     steps = LONGEST if effort == "sure" else 0
-    with lend(run, planned, val_loader, max(steps, COMMON), most, max_seconds or math.inf) as lent:
-        search = _Search(lent, planned, effort)
-        found = search.find()
-    return replace(found, seconds=time.monotonic() - began)
+    alone: list[LRFinding] = []
+    with lend(run, val_loader, max(steps, COMMON), most, max_seconds or math.inf) as lent:
+        if per_group and len(planned.ratios) > 1:
+            planned, alone = _each(lent, planned, most)
+        found = Search(lent, planned, effort).find()
+    return replace(found, seconds=time.monotonic() - began, per_group=tuple(alone))
 
 
 def as_run(
@@ -163,7 +166,7 @@ def _of_outputs(criterion: Any) -> Callable[[nn.Module, Any], Any]:
     return loss
 
 
-def _planned(run: Run, schedule: Schedule, total_steps: int | None) -> Planned:
+def plan_of(run: Run, schedule: Schedule, total_steps: int | None) -> Planned:
     """A scheduler of the run itself is asked what it sets while it is on loan."""
     if not isinstance(schedule, LRScheduler):
         return Planned(run.optimizer, schedule, total_steps)
@@ -175,7 +178,27 @@ def _planned(run: Run, schedule: Schedule, total_steps: int | None) -> Planned:
         run.scheduler = own
 
 
-class _Search:
+def _each(lent: Lent, planned: Planned, batches: int) -> tuple[Planned, list[LRFinding]]:
+    """Sweep the rate of each group while the others rest, and put them in the ratio of what was found.
+
+    The batches are each group's, and as many again are for all together.
+    """
+    groups, alone = len(planned.ratios), list[LRFinding]()
+    for i in range(groups):
+        if planned.ratios[i] > 0:
+            lent.most = lent.spent + min(batches, BATCHES["sweep"])
+            found = Search(lent, planned.scaled([float(i == j) for j in range(groups)], i), "sweep").find()
+            alone.append(replace(found, lrs=()))
+    lent.most = lent.spent + batches
+    known = {found.reference: found.suggestion for found in alone if not found.abstained}
+    if planned.reference not in known:  # there is nothing to relate others to
+        return planned, alone
+    unit = known[planned.reference]
+    factors = [known[i] / unit / planned.ratios[i] if i in known else 1.0 for i in range(groups)]
+    return planned.scaled(factors, planned.reference), alone
+
+
+class Search:
     """A search on a run that is lent."""
 
     def __init__(self, lent: Lent, planned: Planned, effort: Effort) -> None:
@@ -186,34 +209,34 @@ class _Search:
         self._trials: dict[float, Trial] = {}  # by octave
         self._start = math.nan
 
-    def find(self, settings: list[Settings] | None = None) -> LRFinding:
-        """Look at rates that are so many times those of the settings in each group."""
-        settings = self._planned.constant if settings is None else settings
+    def find(self) -> LRFinding:
+        """Look for the rate of the plan's reference, with those of the other groups in their ratio."""
+        settings = self._planned.constant
         try:
-            reach = self._lent.reach()
+            reach = self._lent.reach(self._planned)
             if reach == 0:
-                return self._abstain(self._planned.peak, "the weights do not move: no gradient reaches them.")
+                return self._abstain(self._planned.peak, "The weights do not move: no gradient reaches them.")
             end = self._find_range(
                 REACH / reach if math.isfinite(reach) else self._planned.peak * 1e-6, settings
             )
             if end is None:
                 return self._abstain(
                     self._planned.peak,
-                    "the loss is infinite or NaN before any update: look at the data and the model.",
+                    "The loss is infinite or NaN at rates that change nothing: look at the data and the model.",
                 )
             read = self._sweep_over(end, settings)
         except Spent:
             return self._abstain(
-                self._planned.peak, "the batches or seconds allowed are too few to see anything."
+                self._planned.peak, "The batches or seconds allowed are too few to see anything."
             )
         if read is None:
-            return self._abstain(2.0 ** (end - 4), "too few rates could be tried with the batches allowed.")
+            return self._abstain(2.0 ** (end - 4), "Too few rates could be tried with the batches allowed.")
         if self._effort == "sweep":
             return self._from_sweep(read)
         return self._from_trials(read)
 
     def _find_range(self, rate: float, settings: Sequence[Settings]) -> float | None:
-        """Double the rate with each update until the loss rises; that rate in octaves, None if there is no loss at all."""
+        """Double the rate with each update until the loss rises; that rate in octaves, None if the loss is none."""
         lent, rates, losses = self._lent, list[float](), list[float]()
         common = min(COMMON, len(lent.batches))
         lent.rewind()
@@ -224,7 +247,7 @@ class _Search:
             losses.append(loss)
             if i < common:
                 if not math.isfinite(loss):
-                    return None if i == 0 else math.log2(rate)
+                    return None
                 self._initial.append(loss)
                 self._noise = Noise.of(self._initial)
             elif self._noise.risen(loss):
@@ -265,26 +288,25 @@ class _Search:
         if read.weak:
             return self._abstain(
                 2.0 ** (read.edge - 2 + shift),
-                f"the loss did not fall by more than differs between batches ({_sd(read.signal)}).",
+                f"The loss did not fall by more than differs between batches ({_sd(read.signal)}).",
             )
         if read.at_end:
             return self._abstain(
-                2.0 ** (read.best + shift), "the loss still fell at the highest rate that was tried."
+                2.0 ** (read.best + shift), "The loss still fell at the highest rate that was tried."
             )
         if read.at_start:
             return self._abstain(
-                2.0 ** (read.best + shift), "the loss was lowest at the lowest rates that were tried."
+                2.0 ** (read.best + shift), "The loss was lowest at the lowest rates that were tried."
             )
         best = read.best + shift
         confidence = 0.85 if read.signal > 5 else 0.7
-        moved = f", moved by {shift:+.1f} octaves for the schedule" if shift else ""
         return self._finding(
             best,
             (best - 1, min(best + 1, read.lowest + shift)),
             1.5,
             confidence,
-            f"the loss fell fastest up to {2.0**read.lowest:.2g} and rose beyond; this is {read.lowest - read.best:.1f} octaves "
-            f"below, where {self._planned.total_steps:,} updates do best{moved}.",
+            f"The loss fell until {2.0**read.lowest:.2g} and rose beyond"
+            f"{_wanted(self._planned.total_steps, best - read.lowest)}.",
         )
 
     def _from_trials(self, read: SweepReading) -> LRFinding:
@@ -294,7 +316,7 @@ class _Search:
         each = len(lent.held)
         steps = min(LONGEST, self._planned.total_steps, max(SHORTEST, lent.left // 6 - each))
         try:
-            self._start = self._score_of([])
+            self._start = self.score_of([])
             for offset in (0, 1, 2):
                 self._try(center + offset, steps)
             while True:
@@ -317,18 +339,20 @@ class _Search:
         if got.weak:
             return self._abstain(
                 2.0 ** (got.safe - 1),
-                f"in {steps} updates the loss did not fall by more than differs between batches at any rate ({_sd(got.signal)}).",
+                f"In {steps} updates the loss did not fall by more than differs between batches at any rate ({_sd(got.signal)}).",
             )
         best = got.best if read.weak else 0.7 * got.best + 0.3 * (read.best + shift)
         apart = 0.0 if read.weak else abs(got.best - read.best - shift)
         confidence = 0.95 - 0.1 * (apart > 1.5) - 0.15 * (got.at_end or got.at_start) - 0.15 * read.weak
         low, high = got.plateau
+        moved = horizon(steps, self._planned.total_steps)
         return self._finding(
             best,
             got.plateau,
             max(0.75, (high - low) / 2),
             confidence,
-            f"of {len(self._trials)} trials of {steps} updates those at {2.0**low:.2g} to {2.0**high:.2g} did best.",
+            f"Of {len(self._trials)} trials of {steps} updates those at {_span(low - moved, high - moved)} did best"
+            f"{_wanted(self._planned.total_steps, moved)}.",
         )
 
     @property
@@ -336,20 +360,20 @@ class _Search:
         return {octave: trial.score for octave, trial in self._trials.items()}
 
     def _try(self, octave: float, steps: int) -> None:
-        """A training in miniature."""
+        self._trials[octave] = self.trial(octave, steps, {})
+
+    def trial(self, octave: float, steps: int, others: Mapping[str, float]) -> Trial:
+        """A training in miniature, with other hyperparameters as they are given."""
         lent, losses = self._lent, list[float]()
         lent.rewind()
         for i, settings in enumerate(self._planned.miniature(steps)):
-            lent.set(2.0**octave, settings)
+            lent.set(2.0**octave, [{**one, **others} for one in settings])
             losses.append(lent.update(i))
             if self._noise.diverged(losses[-1]):
-                score = math.inf
-                break
-        else:
-            score = self._score_of(losses)
-        self._trials[octave] = Trial(2.0**octave, tuple(losses), score)
+                return Trial(2.0**octave, tuple(losses), math.inf)
+        return Trial(2.0**octave, tuple(losses), self.score_of(losses))
 
-    def _score_of(self, losses: Sequence[float]) -> float:
+    def score_of(self, losses: Sequence[float]) -> float:
         """The loss now, after a trial with these."""
         if self._lent.held:
             if not losses:
@@ -393,3 +417,17 @@ class _Search:
 
 def _sd(signal: float) -> str:
     return f"{signal:.1f} standard deviations"
+
+
+def _span(low: float, high: float) -> str:
+    """Rates from octaves, once if they are alike."""
+    return f"{2.0**low:.2g}" if high - low < 0.1 else f"{2.0**low:.2g} to {2.0**high:.2g}"
+
+
+def _wanted(steps: int, octaves: float) -> str:
+    """What the whole training wants beside what was seen."""
+    if abs(octaves) < 0.05:
+        return ""
+    return (
+        f", and {steps:,} updates want {2.0 ** abs(octaves):.2g} times {'less' if octaves < 0 else 'as much'}"
+    )

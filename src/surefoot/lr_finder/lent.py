@@ -14,6 +14,7 @@ from torch import Tensor
 
 from surefoot.batch import move
 from surefoot.lr_finder.planned import Planned, Settings
+from surefoot.lr_scheduler.hyperparameters import set_hyperparameter
 from surefoot.run import Run
 from surefoot.update import loss_of, update
 
@@ -40,13 +41,12 @@ class Lent:
         batches: What each update of a trial is made of, in order.
         held: What held-out losses are read on; empty where the loss of a batch cannot be computed without an update.
         spent: Batches computed so far.
+        most: How many may be computed.
     """
 
-    def __init__(
-        self, run: Run, planned: Planned, val_loader: Any, updates: int, max_batches: int, max_seconds: float
-    ) -> None:
-        self._run, self.planned = run, planned
-        self.spent, self._most, self._until = 0, max_batches, time.monotonic() + max_seconds
+    def __init__(self, run: Run, val_loader: Any, updates: int, max_batches: int, max_seconds: float) -> None:
+        self._run = run
+        self.spent, self.most, self._until = 0, max_batches, time.monotonic() + max_seconds
         optimizer: Any = run.optimizer
         if getattr(optimizer, "nonfinite", None) == "raise":  # where it diverges is what is looked for
             optimizer.nonfinite = "skip"
@@ -61,7 +61,7 @@ class Lent:
     def left(self) -> int:
         """Batches that may still be computed; none once the time is over."""
         over = _agreed(float(time.monotonic() > self._until)) > 0
-        return 0 if over else self._most - self.spent
+        return 0 if over else self.most - self.spent
 
     def rewind(self) -> None:
         """Go back to where the run was lent."""
@@ -74,13 +74,7 @@ class Lent:
         """Set each group's rate to so many times that of the settings, and what else they hold."""
         for group, wanted in zip(self._run.optimizer.param_groups, settings, strict=True):
             for name, value in wanted.items():
-                number = rate * value if name == "lr" else value
-                if isinstance(group[name], Tensor):
-                    group[name].fill_(number)
-                elif name == "betas" and any(isinstance(beta, Tensor) for beta in group[name]):
-                    continue  # tensors that the optimizer compiled in
-                else:
-                    group[name] = number
+                set_hyperparameter(group, name, rate * value if name == "lr" else value)
 
     def update(self, number: int) -> float:
         """Make an update on a batch; the loss before it, infinite where it or its gradient is not finite.
@@ -124,7 +118,7 @@ class Lent:
         loss = _agreed(total / weight)
         return loss if math.isfinite(loss) else math.inf
 
-    def reach(self) -> float:
+    def reach(self, planned: Planned) -> float:
         """How far an update moves the weights at a rate of 1, relative to their size; 0 if it does not move them."""
         params = [
             param
@@ -134,10 +128,10 @@ class Lent:
         ]
         before = [param.detach().clone() for param in params]
         size = _norm(before)
-        rate = self.planned.peak
+        rate = planned.peak
         for _ in range(4):
             self.rewind()
-            self.set(rate, self.planned.constant)
+            self.set(rate, planned.constant)
             self.update(0)
             moved = _agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
             if moved > 0:
@@ -150,21 +144,18 @@ class Lent:
 
 
 @contextmanager
-def lend(
-    run: Run, planned: Planned, val_loader: Any, updates: int, max_batches: int, max_seconds: float
-) -> Iterator[Lent]:
+def lend(run: Run, val_loader: Any, updates: int, max_batches: int, max_seconds: float) -> Iterator[Lent]:
     """Lend a run; however the block is left, all of it is as it was.
 
     Args:
         run: The run.
-        planned: What it is to be trained with.
         val_loader: Batches that it is not trained on, or None.
         updates: How many batches trials are made of.
         max_batches: How many may be computed.
         max_seconds: For how long.
     """
     with run.borrow():
-        yield Lent(run, planned, val_loader, updates, max_batches, max_seconds)
+        yield Lent(run, val_loader, updates, max_batches, max_seconds)
 
 
 def _read(loader: Any) -> Iterator[Any]:

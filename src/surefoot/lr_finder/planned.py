@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import copy
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from surefoot.checks import whole
 from surefoot.curves import Curve, parse
 from surefoot.lr_scheduler import Scheduler
+from surefoot.lr_scheduler.hyperparameters import read
 
 __all__ = ["DEFAULT_STEPS", "Planned", "Schedule"]
 
@@ -87,7 +90,7 @@ class Planned:
         self.peak = peaks[self.reference]
         self.ratios = [peak / self.peak for peak in peaks]
         self._rows = [[{**one, "lr": one["lr"] / self.peak} for one in row] for row in rows]
-        self._bases = [float(group.get("momentum", 0.0)) for group in groups]
+        self._own = [float(group["momentum"]) if "momentum" in group else None for group in groups]
 
     @property
     def constant(self) -> list[Settings]:
@@ -108,10 +111,23 @@ class Planned:
         """
         weight = total = 0.0
         for row in self._rows:
-            for one, ratio, own in zip(row, self.ratios, self._bases, strict=True):
+            for one, ratio, own in zip(row, self.ratios, self._own, strict=True):
                 total += ratio
-                weight += one["lr"] * (1 - own) / (1 - one.get("momentum", own))
+                longer = 1.0 if own is None else (1 - own) / (1 - one.get("momentum", own))
+                weight += one["lr"] * longer
         return -math.log2(weight / total) if weight > 0 else 0.0
+
+    def scaled(self, factors: Sequence[float], reference: int) -> Planned:
+        """The same with the rate of each group so many times what it is, relative to that of another reference."""
+        unit = self.ratios[reference] * factors[reference]
+        made = copy(self)
+        made.reference, made.peak = reference, self.peak * unit
+        made.ratios = [ratio * factor / unit for ratio, factor in zip(self.ratios, factors, strict=True)]
+        made._rows = [
+            [{**one, "lr": one["lr"] * factor / unit} for one, factor in zip(row, factors, strict=True)]
+            for row in self._rows
+        ]
+        return made
 
 
 def _base(group: Settings) -> Any:
@@ -163,12 +179,8 @@ def _numbers(group: Settings) -> Settings:
     """Those of a group that schedulers drive."""
     found: Settings = {"lr": float(group["lr"])}
     for name in ("momentum", "weight_decay"):
-        if isinstance(group.get(name), int | float):
-            found[name] = float(group[name])
-    if "betas" in group:
-        found["betas"] = tuple(
-            float(beta) if not isinstance(beta, Tensor) else beta.item() for beta in group["betas"]
-        )
+        with suppress(KeyError):
+            found[name] = float(read(group, name))
     return found
 
 
@@ -205,5 +217,5 @@ class _StandIn(torch.optim.Optimizer):
             )
         super().__init__(groups, dict(optimizer.defaults))
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Nothing to do."""
