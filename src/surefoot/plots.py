@@ -134,7 +134,7 @@ def lr_finding(finding: Any, *, ax: Axes | None = None) -> Axes:
         title = f"Learning rate {finding.suggestion:.2g}, likely {low:.2g} to {high:.2g}"
         ax.axvspan(low, high, color=SECOND, alpha=0.15, linewidth=0, label="80 % interval")
         ax.axvline(finding.suggestion, color=ACCENT, linewidth=1.5, label="suggestion")
-    why = textwrap.wrap(finding.reason, 92)
+    why = textwrap.wrap(finding.reason, 84)
     ax.set_title(title, fontsize="medium", fontweight="bold", pad=8 + 12 * len(why))
     ax.text(0.5, 1.02, "\n".join(why), transform=ax.transAxes, ha="center", va="bottom", fontsize="small")
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
@@ -161,8 +161,9 @@ def heat_map(
         ax: Draw here instead of in a new figure.
     """
     if ax is None:
-        plt = _pyplot()
-        ax = plt.subplots(figsize=(7, 1.6 + 0.42 * len(rows)), dpi=160, layout="constrained")[1]
+        drawn, made = _pyplot().subplots(figsize=(7, 1.6 + 0.42 * len(rows)), dpi=160, layout="constrained")
+        drawn.suptitle(textwrap.fill(title, 85), fontsize="medium")  # over the names of the rows, too
+        ax, title = made, ""
     ax.set_xlabel("Learning rate")
     known = [score for row in scores for score in row if math.isfinite(score)]
     best = min(known, default=start)
