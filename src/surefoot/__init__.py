@@ -14,8 +14,15 @@ from torch.optim import (
 )
 
 from surefoot import curves, lr_scheduler, param_groups, swa_utils
-from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
-from surefoot.lr_finder import LRFinder
+from surefoot.lr_finder import (
+    JointFinding,
+    LRFinder,
+    LRFinding,
+    TrainDataLoaderIter,
+    ValDataLoaderIter,
+    find,
+    find_lr,
+)
 from surefoot.lr_scheduler import Scheduler
 from surefoot.optimizers import (
     ASGD,
@@ -61,7 +68,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "JointFinding",
     "LRFinder",
+    "LRFinding",
     "Lion",
     "Muon",
     "NAdam",
@@ -79,6 +88,8 @@ __all__ = [
     "TrainDataLoaderIter",
     "ValDataLoaderIter",
     "curves",
+    "find",
+    "find_lr",
     "gradual_unfreeze",
     "lr_scheduler",
     "param_groups",

@@ -18,8 +18,10 @@ __all__ = [
     "available",
     "curve",
     "figure",
+    "heat_map",
     "image",
     "loss",
+    "lr_finding",
     "lr_range",
     "preview",
     "schedule",
@@ -84,6 +86,120 @@ def lr_range(
     if show_lr is not None:
         ax.axvline(show_lr, color=SECOND, linewidth=1.5, label=f"{show_lr:.1e}")
         ax.legend(frameon=False)
+    return ax
+
+
+def lr_finding(finding: Any, *, ax: Axes | None = None) -> Axes:
+    """The loss against the rate, the trials, the suggestion with its interval, and where training diverges.
+
+    Args:
+        finding: The ``LRFinding``.
+        ax: Draw here instead of in a new figure.
+    """
+    ax = _dress(figure() if ax is None else ax, "Learning rate", "Loss")
+    ax.set_xscale("log")
+    sweep, trials = finding.sweep, [trial for trial in finding.trials if math.isfinite(trial.score)]
+    ax.scatter(sweep.lr, sweep.loss, s=14, color=FAINT, linewidths=0, label="each batch")
+    ax.plot(
+        sweep.lr,
+        sweep.fitted,
+        color=INK,
+        linewidth=2.2,
+        label="its course, each batch against itself",
+        marker=_dot(sweep.lr),
+    )
+    if trials:
+        steps = max(len(trial.losses) for trial in trials)
+        rates, scores = [trial.lr for trial in trials], [trial.score for trial in trials]
+        label = f"after {steps} updates at it"
+        ax.plot(rates, scores, "o-", color=SECOND, linewidth=1, markersize=6, label=label)
+    known = [*filter(math.isfinite, sweep.fitted), *(trial.score for trial in trials)]
+    if known:
+        start, low = sweep.fitted[0], min(known)
+        top = start + 0.6 * (start - low) or start + 1.0
+        margin = 0.08 * (top - low)
+        ax.set_ylim(low - margin, top + margin)
+        lowest = min(range(len(sweep.fitted)), key=lambda i: sweep.fitted[i])
+        over = next(
+            (lr for lr, y in list(zip(sweep.lr, sweep.fitted, strict=True))[lowest:] if y > start), None
+        )
+        if over is not None:
+            right = max(*sweep.lr, *(trial.lr for trial in trials)) * 1.5
+            ax.set_xlim(right=right)
+            ax.axvspan(over, right, color=ACCENT, alpha=0.07, linewidth=0, label="training diverges")
+    if finding.abstained:
+        title = "No learning rate to suggest"
+    else:
+        low, high = finding.interval
+        title = f"Learning rate {finding.suggestion:.2g}, likely {low:.2g} to {high:.2g}"
+        ax.axvspan(low, high, color=SECOND, alpha=0.15, linewidth=0, label="80 % interval")
+        ax.axvline(finding.suggestion, color=ACCENT, linewidth=1.5, label="suggestion")
+    why = textwrap.wrap(finding.reason, 84)
+    ax.set_title(title, fontsize="medium", fontweight="bold", pad=8 + 12 * len(why))
+    ax.text(0.5, 1.02, "\n".join(why), transform=ax.transAxes, ha="center", va="bottom", fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+    return ax
+
+
+def heat_map(
+    lrs: Sequence[float],
+    rows: Sequence[str],
+    scores: Sequence[Sequence[float]],
+    start: float,
+    *,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Losses by rate and combination, the lowest marked; dark is good, white is no better than before.
+
+    Args:
+        lrs: The rates, a column each.
+        rows: What each row is.
+        scores: The loss of each row at each rate; infinite where it diverged.
+        start: The loss before.
+        title: What is seen.
+        ax: Draw here instead of in a new figure.
+    """
+    if ax is None:
+        drawn, made = _pyplot().subplots(figsize=(7, 1.6 + 0.42 * len(rows)), dpi=160, layout="constrained")
+        drawn.suptitle(textwrap.fill(title, 85), fontsize="medium")  # over the names of the rows, too
+        ax, title = made, ""
+    ax.set_xlabel("Learning rate")
+    known = [score for row in scores for score in row if math.isfinite(score)]
+    best = min(known, default=start)
+    shown = [[score if math.isfinite(score) else math.nan for score in row] for row in scores]
+    colors = _pyplot().get_cmap("Blues_r").with_extremes(bad="#e3dada")
+    ax.imshow(
+        shown,
+        cmap=colors,
+        vmin=best,
+        vmax=max(start, best + 1e-12) if math.isfinite(start) else None,
+        aspect="auto",
+    )
+    for i, row in enumerate(scores):
+        for j, score in enumerate(row):
+            dark = math.isfinite(score) and score < best + 0.5 * (start - best)
+            text = f"{score:.3g}" if math.isfinite(score) else "diverged"
+            weight = "bold" if score == best else "normal"
+            ax.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                color="white" if dark else INK,
+                fontsize="small",
+                fontweight=weight,
+            )
+            if score == best:
+                ax.add_patch(
+                    _pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ACCENT, linewidth=2)
+                )
+    ax.set_xticks(range(len(lrs)), [f"{lr:.2g}" for lr in lrs])
+    ax.set_yticks(range(len(rows)), rows)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    ax.set_title(textwrap.fill(title, 75), fontsize="medium")
     return ax
 
 

@@ -106,6 +106,7 @@ class Run:
         self._known_feed = Feed(loader)
         self._pass_start: dict[str, Any] | None = None
         self._resumes = 0  # how often this went elsewhere
+        self._rewind: Callable[[], None] | None = None  # while it is lent
         self._loader_state: Any = None  # of a loader that keeps its own, to be taken up by the next pass
 
     @property
@@ -294,18 +295,34 @@ class Run:
         parts = nn.ModuleList([part for part in (self.model, self.ema) if part is not None])
         snapshot = Snapshot(parts, self.optimizer, self.loader, scaler=self.scaler)
         self._known_feed = Feed(self.loader)
+
+        def rewind() -> None:
+            snapshot.restore()
+            for give_back in schedulers:
+                give_back()
+
+        outer, self._rewind = self._rewind, rewind
         try:
             yield self
         finally:
-            snapshot.restore()
+            rewind()
             vars(self).update(own)
+            self._rewind = outer
             if (
                 loader_state is not None
             ):  # one that is being read was read elsewhere meanwhile: it begins again from here
                 self._loader_state = self._loader_state or loader_state
                 self._resumes += 1
-            for give_back in schedulers:
-                give_back()
+
+    def rewind(self) -> None:
+        """Inside :meth:`borrow`: put model, optimizer, schedulers, scaler and generators back to where it began.
+
+        Raises:
+            RuntimeError: The run is not lent.
+        """
+        if self._rewind is None:
+            raise RuntimeError("there is nothing to rewind to: call it inside 'with run.borrow():'")
+        self._rewind()
 
     @property
     def _feed(self) -> Feed:

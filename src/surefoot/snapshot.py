@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import weakref
+from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -30,7 +32,8 @@ class Snapshot:
         optimizer: Its optimizer, Surefoot's or any other.
         *loaders: Data loaders whose generators count.
         scaler: A ``GradScaler`` in use.
-        folder: Keep the copied tensors in a file there instead of in memory.
+        folder: Keep the copied tensors in a file there instead of in memory. If None, that is done in the system's temporary
+            folder where they would take more than half of the memory that is free.
 
     Example:
         >>> import surefoot
@@ -80,10 +83,11 @@ class Snapshot:
             *_tensors(optimizer.param_groups),
         ]
         self._tensors = list({id(t): t for t in tensors}.values())
-        copies = [_once(t.detach()).clone() for t in self._tensors]
-        self._copies: list[Tensor] | Path = copies
-        if folder is not None:
-            self._copies = _store(copies, Path(folder))
+        copies = (_once(t.detach()).clone() for t in self._tensors)
+        if folder is None and not _fits(self._tensors):
+            folder = tempfile.gettempdir()
+        self._copies: list[Tensor] | Path = list(copies) if folder is None else _store(copies, Path(folder))
+        if isinstance(self._copies, Path):
             weakref.finalize(self, self._copies.unlink, missing_ok=True)
         for param in params:
             param.grad = None
@@ -91,9 +95,7 @@ class Snapshot:
     @torch.no_grad()
     def restore(self) -> None:
         """Put everything back. It may be called again."""
-        copies = (
-            self._copies if isinstance(self._copies, list) else torch.load(self._copies, weights_only=True)
-        )
+        copies = self._copies if isinstance(self._copies, list) else _stored(self._copies)
         for tensor, copy in zip(self._tensors, copies, strict=True):
             # What was made in inference mode takes no copy outside it.
             with torch.inference_mode() if tensor.is_inference() else nullcontext():
@@ -145,12 +147,41 @@ def _once(tensor: Tensor) -> Tensor:
     return tensor[tuple(slice(1) if stride == 0 else slice(None) for stride in tensor.stride())]
 
 
-def _store(tensors: list[Tensor], folder: Path) -> Path:
+def _fits(tensors: list[Tensor]) -> bool:
+    """Whether copies leave half of the memory that is free on their device."""
+    needed: dict[torch.device, int] = {}
+    for tensor in tensors:
+        if tensor.layout == torch.strided:
+            needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
+    return all(2 * size <= _free(device) for device, size in needed.items())
+
+
+def _free(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    known = Path("/proc/meminfo")
+    if device.type == "cpu" and known.exists():
+        lines = dict(line.split(":", 1) for line in known.read_text().splitlines())
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    return math.inf  # nobody can be asked
+
+
+def _store(tensors: Iterator[Tensor], folder: Path) -> Path:
+    """One after the other to a file, so that no two are copied at once."""
     handle, name = tempfile.mkstemp(prefix="surefoot-", suffix=".pt", dir=folder)
-    os.close(handle)
     try:
-        torch.save(tensors, name)
+        with open(handle, "wb") as file:
+            for tensor in tensors:
+                torch.save(
+                    tensor, file, _use_new_zipfile_serialization=False
+                )  # which needs a file of its own
     except BaseException:
         os.unlink(name)
         raise
     return Path(name)
+
+
+def _stored(path: Path) -> Iterator[Tensor]:
+    with open(path, "rb") as file:
+        while file.peek(1):
+            yield torch.load(file, weights_only=True)

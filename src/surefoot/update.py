@@ -17,7 +17,7 @@ from surefoot.lr_scheduler.base import skipped_by_scaler
 from surefoot.optimizers.step import LastStep
 from surefoot.run import Run
 
-__all__ = ["NonFiniteLossError", "Policy", "Update", "rates", "update"]
+__all__ = ["NonFiniteLossError", "Policy", "Update", "loss_of", "rates", "update"]
 
 Policy = Literal["raise", "skip", "propagate"]
 
@@ -95,6 +95,13 @@ def update(run: Run, batches: Sequence[Any], nonfinite: Policy = "propagate") ->
         run.ema.update_parameters(run.model)
     last_step = getattr(optimizer, "last_step", None) if taken else None
     return Update(*_mean(seen), applied, samples, lr, last_step)
+
+
+def loss_of(run: Run, batch: Any) -> Tensor:
+    """The loss of a batch, computed as for an update; the mode of the model is the caller's."""
+    device = run.optimizer.param_groups[0]["params"][0].device
+    with nullcontext() if run.autocast is None else torch.autocast(device.type, dtype=run.autocast):
+        return _losses(run, move(batch, device))[0]
 
 
 def _kept(lr: Any) -> float | Tensor:

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from trainings import Augmented, bits, dataset, endless, everything, generators, loader, net, seed, steps
 
 import surefoot as optim
-from surefoot import LRFinder, lr_scheduler
-from surefoot.lr_finder import TrainDataLoaderIter, ValDataLoaderIter
+from surefoot import LRFinder, TrainDataLoaderIter, ValDataLoaderIter, lr_scheduler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from surefoot import checks, plots
-from surefoot.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
+from surefoot.lr_finder.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
 from surefoot.progress import track
 from surefoot.snapshot import Snapshot
 

@@ -1,0 +1,208 @@
+"""A run on loan: updates at any rate from where it stands, on the same batches again and again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from surefoot.batch import move
+from surefoot.lr_finder.planned import Planned, Settings
+from surefoot.lr_scheduler.hyperparameters import set_hyperparameter
+from surefoot.run import Run
+from surefoot.update import loss_of, update
+
+__all__ = ["Lent", "Spent"]
+
+HELD = 4
+"""Batches that a held-out loss is the mean of."""
+
+MOST_BYTES = 1 << 30
+"""Batches that are kept take no more than about so much, or are four."""
+
+SCALINGS = 24
+"""How often a GradScaler may find its scale too large for one update before the update counts as diverged."""
+
+
+class Spent(Exception):  # noqa: N818 - a limit that was set, not an error
+    """The batches or seconds are spent."""
+
+
+class Lent:
+    """What the finder does with a run; :func:`lend` makes one.
+
+    Attributes:
+        batches: What each update of a trial is made of, in order.
+        held: What held-out losses are read on; empty where the loss of a batch cannot be computed without an update.
+        spent: Batches computed so far.
+        most: How many may be computed.
+    """
+
+    def __init__(self, run: Run, val_loader: Any, updates: int, max_batches: int, max_seconds: float) -> None:
+        self._run = run
+        self.spent, self.most, self._until = 0, max_batches, time.monotonic() + max_seconds
+        optimizer: Any = run.optimizer
+        if getattr(optimizer, "nonfinite", None) == "raise":  # where it diverges is what is looked for
+            optimizer.nonfinite = "skip"
+        held = [] if run.step_fn is not None else [[batch] for batch in islice(_read(val_loader), HELD)]
+        wanted = updates + (0 if held or run.step_fn is not None else HELD)
+        windows = list(islice(_windows(run), wanted))
+        if not held and run.step_fn is None:  # those that no trial trains on, where there are enough
+            held, windows = windows[updates:] or windows[-HELD:], windows[:updates]
+        self.batches, self.held = windows, held
+
+    @property
+    def left(self) -> int:
+        """Batches that may still be computed; none once the time is over."""
+        over = _agreed(float(time.monotonic() > self._until)) > 0
+        return 0 if over else self.most - self.spent
+
+    def rewind(self) -> None:
+        """Go back to where the run was lent."""
+        self._run.rewind()
+        optimizer: Any = self._run.optimizer
+        if getattr(optimizer, "nonfinite", None) == "raise":
+            optimizer.nonfinite = "skip"
+
+    def set(self, rate: float, settings: Sequence[Settings]) -> None:
+        """Set each group's rate to so many times that of the settings, and what else they hold."""
+        for group, wanted in zip(self._run.optimizer.param_groups, settings, strict=True):
+            for name, value in wanted.items():
+                set_hyperparameter(group, name, rate * value if name == "lr" else value)
+
+    def update(self, number: int) -> float:
+        """Make an update on a batch; the loss before it, infinite where it or its gradient is not finite.
+
+        Raises:
+            Spent: There is nothing left for it.
+        """
+        if self.left < 1:
+            raise Spent
+        self.spent += 1
+        for _ in range(SCALINGS):
+            try:
+                done = update(self._run, self.batches[number % len(self.batches)])
+            except FloatingPointError:  # a rule of the user's, or anomaly detection
+                return math.inf
+            loss = _agreed(float(done.loss))
+            if done.applied or self._run.scaler is None or not math.isfinite(loss):
+                break
+        else:
+            return math.inf
+        finite = math.isfinite(loss) and (done.applied or self._run.step_fn is not None)
+        return loss if _agreed(float(not finite)) == 0 else math.inf
+
+    @torch.no_grad()
+    def held_out(self) -> float:
+        """The mean loss on what is held out, in evaluation mode; infinite if it is not finite.
+
+        Raises:
+            Spent: There is nothing left for it.
+        """
+        if self.left < len(self.held):
+            raise Spent
+        self.spent += len(self.held)
+        run = self._run
+        run.model.eval()  # until it is rewound
+        total = weight = 0.0
+        for batch in (batch for window in self.held for batch in window):
+            count = float(run.count(batch))
+            total += float(loss_of(run, batch)) * count
+            weight += count
+        loss = _agreed(total / weight)
+        return loss if math.isfinite(loss) else math.inf
+
+    def reach(self, planned: Planned) -> float:
+        """How far an update moves the weights at a rate of 1, relative to their size; 0 if it does not move them."""
+        params = [
+            param
+            for group in self._run.optimizer.param_groups
+            for param in group["params"]
+            if param.requires_grad
+        ]
+        before = [param.detach().clone() for param in params]
+        size = _norm(before)
+        rate = planned.peak
+        for _ in range(4):
+            self.rewind()
+            self.set(rate, planned.constant)
+            self.update(0)
+            moved = _agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
+            if moved > 0:
+                break
+            rate *= 1000  # smaller than what the weights' own precision shows
+        self.rewind()
+        if not 0 < moved < math.inf:
+            return 0.0 if moved == 0 else math.inf
+        return moved / rate / (size or 1.0)
+
+
+@contextmanager
+def lend(run: Run, val_loader: Any, updates: int, max_batches: int, max_seconds: float) -> Iterator[Lent]:
+    """Lend a run; however the block is left, all of it is as it was.
+
+    Args:
+        run: The run.
+        val_loader: Batches that it is not trained on, or None.
+        updates: How many batches trials are made of.
+        max_batches: How many may be computed.
+        max_seconds: For how long.
+    """
+    with run.borrow():
+        yield Lent(run, val_loader, updates, max_batches, max_seconds)
+
+
+def _read(loader: Any) -> Iterator[Any]:
+    if loader is not None:
+        yield from loader
+
+
+def _windows(run: Run) -> Iterator[list[Any]]:
+    """The batches of the run from where it stands, those of an update together: the rest of this pass and the next."""
+    kept = size = 0
+    device = run.optimizer.param_groups[0]["params"][0].device
+    passes = 1 if run.batch == 0 else 2
+    if iter(run.loader) is run.loader:
+        raise TypeError(
+            f"loader is a {type(run.loader).__name__}, which can be read once only: what the finder reads would be lost "
+            "to training; pass a DataLoader or a list of batches"
+        )
+    for _ in range(passes):
+        for window in run.windows():
+            window = [move(batch, device) for batch in window]
+            run.batch += len(window)
+            kept, size = kept + 1, size + sum(map(_bytes, window))
+            yield window
+            if size > MOST_BYTES and kept >= HELD:
+                return
+
+
+def _bytes(batch: Any) -> int:
+    if isinstance(batch, Tensor):
+        return batch.nbytes
+    values = batch.values() if hasattr(batch, "values") else batch if isinstance(batch, list | tuple) else ()
+    return sum(map(_bytes, values))
+
+
+def _norm(tensors: Sequence[Tensor]) -> float:
+    norms = torch.nn.utils.get_total_norm(
+        [t.double() if not t.is_complex() else torch.view_as_real(t).double() for t in tensors]
+    )
+    return float(norms)
+
+
+def _agreed(number: float) -> float:
+    """The mean over all ranks of a distributed training, so that all go the same way; itself elsewhere."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return number
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor(number, dtype=torch.float64, device=device)
+    distributed.all_reduce(shared)
+    return float(shared) / distributed.get_world_size()
