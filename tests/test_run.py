@@ -163,6 +163,29 @@ def test_43_n_and_m_steps_are_n_then_save_load_and_m(name: str, tmp_path: Path) 
         assert whole(other) == end
 
 
+@pytest.mark.parametrize(
+    "name", ["AdamW", "own generator, augmented", "a loader that keeps its place", "torch's own"]
+)
+def test_43_with_two_batches_an_update_too(name: str, tmp_path: Path) -> None:
+    def build(number: int) -> Run:
+        seed(number)
+        run = RUNS[name]()
+        run.accumulate = 2
+        return run
+
+    run = build(0)
+    records, end = go(run, STEPS), whole(run)
+    assert len(records) == EPOCHS * 3  # of two batches, two and one
+    for stop in (2, 3, 5):
+        run = build(0)
+        before = go(run, stop)
+        run.save(tmp_path / "run")
+        other = build(99)
+        other.resume(tmp_path / "run")
+        assert before + go(other, STEPS) == records
+        assert whole(other) == end
+
+
 # Python from 3.12 on warns of a fork in a process with threads, which torch starts.
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_workers_draw_the_same_after_a_resume(tmp_path: Path) -> None:

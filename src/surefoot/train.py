@@ -67,7 +67,7 @@ def train(
         nonfinite: What to do where the loss is infinite or NaN. ``"raise"``: a :class:`NonFiniteLossError` before the update;
             ``"skip"``: go on without it; ``"propagate"``: do not look. On a GPU to look is to wait: there the loss is
             looked at before an evaluation and a save only, with ``"raise"``, and the ``nonfinite`` of the optimizer
-            does what it says for gradients.
+            does what it says for gradients. So it is where ``step_fn`` makes the update.
         stopped: Asked after each update whether to save and end, as what :func:`stop_on_signal` gives.
 
     Returns:

@@ -111,7 +111,7 @@ def _kept(lr: Any) -> float | Tensor:
 
 def rates(run: Run) -> str:
     """The learning rates of a run's groups, for a message."""
-    lrs = dict.fromkeys(f"{float(group['lr']):.3g}" for group in run.optimizer.param_groups if "lr" in group)
+    lrs = dict.fromkeys(f"{float(group['lr']):.3g}" for group in run.optimizer.param_groups)
     return ", ".join(lrs)
 
 
