@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +15,26 @@ import torch
 
 from surefoot import choices, prepare, provenance, records
 from surefoot.checkpoint import CheckpointError
+from surefoot.diagnosis import Diagnosis, Finding
 from surefoot.files import write
 from surefoot.lock import Lock
-from surefoot.lr_scheduler import ReduceLROnPlateau
-from surefoot.metrics import Metrics
-from surefoot.prepare import optimizer_of, prepared
-from surefoot.records import CHECKPOINT, SETTINGS
+from surefoot.lr_finder import LRFinding
+from surefoot.metrics import Metrics, columns_in
+from surefoot.prepare import for_run, optimizer_of, prepared
+from surefoot.record import Record
+from surefoot.records import BEST, CHECKPOINT, DIAGNOSIS, FINDING, RATIOS, SETTINGS
 from surefoot.run import Run
 from surefoot.settings import Settings, as_toml
-from surefoot.tasks.base import Task, length
+from surefoot.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from surefoot.tasks.base import Task
 from surefoot.tasks.load import TASKS
 from surefoot.tasks.trial import loss_of
 from surefoot.train import train
 
 __all__ = ["Experiment"]
+
+RATIO_ROWS = 200
+"""How often in a run the size of updates is written down."""
 
 
 class Experiment:
@@ -42,17 +48,19 @@ class Experiment:
     Attributes:
         rows: All updates so far.
         seconds: Time spent training, before a resume included.
+        findings: What goes wrong, as it was seen.
     """
 
     def __init__(self, settings: Settings, task: Task, folder: Path) -> None:
         self.settings, self.task, self.folder = settings, task, folder
-        self.lr_range: dict[str, list[float]] | None = None
         self.seconds = 0.0
+        self.findings: list[Finding] = []
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.optimizer = optimizer_of(settings, task)
         self.run: Run | None = None
         self._metrics: Metrics | None = None
+        self._ratios: Metrics | None = None
         self._lock = Lock(folder)
 
     @classmethod
@@ -106,8 +114,8 @@ class Experiment:
         try:
             run = experiment._build_run()
             kept = run.resume(folder / CHECKPOINT)
-            experiment.lr_range, experiment.seconds = kept["lr_range"], kept["seconds"]
-            experiment._metrics = experiment._open_metrics(run.step)
+            experiment.seconds = kept["seconds"]
+            experiment._open_tables(run.step)
         except BaseException:
             experiment.close()
             raise
@@ -124,11 +132,12 @@ class Experiment:
     def close(self) -> None:
         """Let the folder go; it is deleted if nothing was trained."""
         try:
-            if self._metrics is not None:
-                self._metrics.close()
+            for table in (self._metrics, self._ratios):
+                if table is not None:
+                    table.close()
         finally:
             if not self.rows and not self.checkpoint.exists():
-                for name in (SETTINGS, "metrics.csv", "metrics.jsonl"):
+                for name in (SETTINGS, FINDING, "metrics.csv", "metrics.jsonl", *records.files_of(RATIOS)):
                     (self.folder / name).unlink(missing_ok=True)
             self._lock.release()
             with suppress(OSError):
@@ -147,31 +156,27 @@ class Experiment:
     @property
     def total_steps(self) -> int:
         """Updates of the whole run."""
-        return self.settings.steps or self.settings.epochs * (length(self.task.train_loader) or 0)
+        return prepare.total_steps(self.settings, self.task)
 
     @property
     def steps_of_a_pass(self) -> int:
         """Updates of a pass; those of the whole run where the loader has no length."""
-        return length(self.task.train_loader) or self.total_steps
+        return prepare.updates_of_a_pass(self.settings, self.task) or self.total_steps
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to train: all updates are made, or ``patience`` is at its end."""
-        step = 0 if self.run is None else self.run.step
-        return step >= self.total_steps or self._out_of_patience
+        if self.run is None:
+            return False
+        return self.run.step >= self.total_steps or 0 < self.settings.patience <= self.run.stale
 
-    @property
-    def _out_of_patience(self) -> bool:
-        patience = self.settings.patience
-        losses = [row["val_loss"] for row in self.rows if "val_loss" in row] if patience else []
-        return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
-
-    def find_lr(self) -> float:
-        """Set the learning rate by a range test, which leaves no trace on the model."""
-        lr, self.lr_range = prepare.find_lr(self.task, self.optimizer)
-        self.settings = replace(self.settings, lr=lr)
+    def find_lr(self) -> LRFinding:
+        """Set the learning rate to what is found for this training; there is no trace on the model."""
+        found = prepare.find_lr(self.settings, self.task, self.optimizer, self.total_steps)
+        self.settings = replace(self.settings, lr=found.suggestion)
+        write(self.folder / FINDING, json.dumps(found.to_dict()))
         self._write_settings()
-        return lr
+        return found
 
     def _write_settings(self) -> None:
         code = Path(self.settings.task).parent if self.settings.task not in TASKS else Path.cwd()
@@ -179,24 +184,44 @@ class Experiment:
         write(self.folder / SETTINGS, text)
 
     def _build_run(self) -> Run:
-        lr = self.settings.lr
-        assert lr is not None
-        torch.manual_seed(self.settings.seed)  # dropout, whatever was drawn since the model was made
+        settings, task = self.settings, self.task
+        assert settings.lr is not None
+        torch.manual_seed(settings.seed)  # dropout, whatever was drawn since the model was made
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = settings.lr
         scheduler = choices.scheduler(
-            self.optimizer, self.settings.schedule, lr, self.total_steps, self.settings.warmup
+            self.optimizer, settings.schedule, settings.lr, self.total_steps, settings.warmup
         )
-        self.run = Run(self.task.model, self.optimizer, self.task.train_loader, loss_of(self.task), scheduler)
+        ema = None
+        if settings.ema:
+            ema = AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+        self.run = Run(
+            task.model,
+            self.optimizer,
+            task.train_loader,
+            loss_of(task),
+            scheduler,
+            ema=ema,
+            **for_run(settings),
+        )
         return self.run
 
-    def _open_metrics(self, step: int) -> Metrics:
+    def _open_tables(self, step: int, losses: Iterable[str] = ()) -> Metrics:
+        """The tables up to a step; the names of losses are those of the first update, known from there on."""
         held_out = [] if self.task.val_loader is None else ["loss", *self.task.metrics]
-        columns = ["step", "epoch", "loss", *self._lr_names(), *(f"val_{name}" for name in held_out)]
-        return Metrics(self.folder, columns, step)
+        columns = ["step", "epoch", "loss", *(f"loss_{name}" for name in losses if name != "loss")]
+        columns += [*self._lr_names(), "grad_norm", "clip_coef", "samples", "seconds", "waited"]
+        columns += [f"val_{name}" for name in held_out]
+        self._metrics = Metrics(self.folder, columns_in(self.folder) or columns if step else columns, step)
+        self._ratios = Metrics(self.folder, ["step", *self._weights()], step, RATIOS)
+        return self._metrics
 
     def _lr_names(self) -> list[str]:
         return [f"lr_{group['name']}" for group in self.optimizer.param_groups]
+
+    def _weights(self) -> list[str]:
+        """Names of what has two dimensions or more."""
+        return [name for name, p in self.task.model.named_parameters() if p.ndim > 1 and p.requires_grad]
 
     def train(self, stopped: Callable[[], bool]) -> Iterator[dict[str, float]]:
         """Train to the end, or until ``stopped()``; a row for each update.
@@ -204,56 +229,88 @@ class Experiment:
         Saved after every pass, after every look at the held-out data, and when stopped.
 
         Raises:
-            ArithmeticError: The loss is not finite; the table of metrics is written, and a checkpoint
+            NonFiniteLossError: The loss is not finite; the table of metrics is written, and a checkpoint
                 saved before stays.
             TaskError: The loss does not take a batch; what was saved before stays.
         """
-        run = self.run or self._build_run()
-        self._metrics = metrics = self._metrics or self._open_metrics(0)
+        run, settings = self.run or self._build_run(), self.settings
         if self.finished:
             return
-        started = time.monotonic() - self.seconds
-        for record in train(run, steps=self.total_steps, nonfinite="propagate"):
-            if not math.isfinite(record.loss):
-                raise ArithmeticError(
-                    f"the loss is {record.loss} at step {record.step}, lr {record.lr[0]:.2g}: training diverged. "
-                    f"Start again with a lower rate, such as --lr {(self.settings.lr or 0) / 10:.1g}."
-                )
-            row = {"step": record.step, "epoch": record.epoch, "loss": record.loss}
-            row |= dict(zip(self._lr_names(), record.lr, strict=True))
-            last = record.step >= self.total_steps
-            every = self.settings.evaluate_every
-            looks = last or (record.step % every == 0 if every else record.last_of_pass)
-            if looks:
-                held_out = self.task.evaluate()
-                row |= {f"val_{name}": value for name, value in held_out.items()}
-                if isinstance(run.scheduler, ReduceLROnPlateau):
-                    run.scheduler.step(held_out["loss"])
+        stop, started = False, time.monotonic() - self.seconds
+        watch = self._diagnosis()
+
+        def asked() -> bool:
+            nonlocal stop
+            stop = stop or stopped()
+            return stop
+
+        judged = self.task.val_loader is not None
+        for record in train(
+            run,
+            steps=self.total_steps,
+            evaluate=(lambda model: self.task.evaluate()) if judged else None,
+            evaluate_every=(settings.evaluate_every or self.steps_of_a_pass) if judged else None,
+            patience=settings.patience or None,
+            stopped=asked,
+        ):
+            metrics = self._metrics or self._open_tables(0, record.losses)
+            row = self._row(record)
             metrics.append(row)
+            self.findings += watch(record)
             self.seconds = time.monotonic() - started
-            stop = stopped()
-            if looks or record.last_of_pass or stop:
-                self.save()
+            last = record.step >= self.total_steps
+            if record.metrics is not None or record.last_of_pass or stop or last:
+                self.findings = watch.findings() if last else self.findings
+                self.save(record.best)
             yield row
-            if stop or last or (looks and self._out_of_patience):
-                return
+
+    def _row(self, record: Record) -> dict[str, float]:
+        """What is written down of an update; how large updates are beside the weights now and then."""
+        row = {"step": record.step, "epoch": record.epoch, "loss": record.loss}
+        row |= {f"loss_{name}": value for name, value in record.losses.items() if name != "loss"}
+        row |= dict(zip(self._lr_names(), record.lr, strict=True))
+        known = {"grad_norm": record.grad_norm, "clip_coef": record.clip_coef}
+        row |= {name: value for name, value in known.items() if value is not None}
+        row |= {"samples": record.samples, "seconds": record.seconds, "waited": record.waited}
+        row |= {f"val_{name}": value for name, value in (record.metrics or {}).items()}
+        every = max(1, self.total_steps // RATIO_ROWS)
+        if record.stats and record.step % every == 0 and self._ratios is not None:
+            ratios = {name: record.stats[name] for name in self._weights() if name in record.stats}
+            sizes = {name: norms.update / norms.param for name, norms in ratios.items() if norms.param > 0}
+            self._ratios.append({"step": record.step, **sizes})
+        return row
+
+    def _diagnosis(self) -> Diagnosis:
+        finding = records.finding_in(self.folder)
+        told = finding is not None and not finding["abstained"]
+        return Diagnosis(
+            names=self._weights(),
+            suggestion=finding["suggestion"] if finding and told else None,
+            interval=(finding["interval"][0], finding["interval"][1]) if finding and told else None,
+            planned_steps=self.total_steps,
+        )
 
     def last_words(self) -> str:
         """What the task has to show at the end, such as a sample; empty where it has nothing."""
         self.task.model.eval()
         return "" if self.task.finish is None else self.task.finish(self.task.model)
 
-    def save(self) -> None:
-        """Bring the metrics to the disk, then write the checkpoint: it is never ahead of them."""
+    def save(self, best: bool = False) -> None:
+        """Bring the tables to the disk, then write the checkpoint: it is never ahead of them.
+
+        Args:
+            best: Write it as the best one, too.
+        """
         assert self.run is not None
-        assert self._metrics is not None
-        self._metrics.flush()
-        self.run.save(
-            self.checkpoint,
-            settings=self.settings.shown(),
-            lr_range=self.lr_range,
-            seconds=self.seconds,
-        )
+        for table in (self._metrics, self._ratios):
+            if table is not None:
+                table.flush()
+        told = [{"message": each.message, "advice": each.advice} for each in self.findings]
+        write(self.folder / DIAGNOSIS, json.dumps(told))
+        for path in (self.checkpoint, *([self.folder / BEST] if best else [])):
+            self.run.save(
+                path, settings=self.settings.shown(), seconds=self.seconds, total_steps=self.total_steps
+            )
 
     def report(self) -> list[Path]:
         """Draw the pictures and write the page; returns the files.

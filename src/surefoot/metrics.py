@@ -13,7 +13,7 @@ from typing import Any
 
 from surefoot import files
 
-__all__ = ["Metrics", "read"]
+__all__ = ["Metrics", "columns_in", "read"]
 
 Row = Mapping[str, float]
 
@@ -27,6 +27,7 @@ class Metrics:
         folder: The folder; it must be there.
         columns: Names of all numbers of a row, the first ``step``.
         step: Rows up to this one stay, those after it are cut; 0 begins anew.
+        name: Of the files, without what comes after the dot.
 
     Attributes:
         rows: All rows, each by the names of what was measured.
@@ -52,14 +53,14 @@ class Metrics:
         >>> metrics.close()
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str], step: int = 0) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str], step: int = 0, name: str = "metrics") -> None:
         self.columns = list(columns)
         self.rows: list[dict[str, float]] = []
-        csv_path, json_path = folder / "metrics.csv", folder / "metrics.jsonl"
+        csv_path, json_path = folder / f"{name}.csv", folder / f"{name}.jsonl"
         if step and json_path.exists():
-            self.rows = [row for row in read(folder) if row["step"] <= step]
+            self.rows = [row for row in read(folder, name) if row["step"] <= step]
             last = self.rows[-1]["step"] if self.rows else 0
-            if last < step:
+            if last < step and name == "metrics":  # the others have no row for each
                 raise ValueError(
                     f"{json_path} ends at step {last}, but the checkpoint is of step {step}: put the file back, or "
                     "delete it to go on without its rows"
@@ -92,15 +93,21 @@ class Metrics:
         return line.getvalue()
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """The rows in a folder's ``metrics.jsonl``, NaN for what was not finite; none where there is no file.
+def columns_in(folder: Path) -> list[str]:
+    """The names of a folder's ``metrics.csv``; none where there is no file."""
+    path = folder / "metrics.csv"
+    return path.read_text(encoding="utf-8").split("\n", 1)[0].split(",") if path.exists() else []
+
+
+def read(folder: Path, name: str = "metrics") -> list[dict[str, Any]]:
+    """The rows in a folder's ``metrics.jsonl``, or another of that kind, NaN for what was not finite; none where there is no file.
 
     The last line may be cut short, by a kill or a full disk: it is left out.
 
     Raises:
         ValueError: Another line is damaged.
     """
-    path = folder / "metrics.jsonl"
+    path = folder / f"{name}.jsonl"
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what comes after the last newline is no line

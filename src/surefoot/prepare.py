@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 
-from surefoot import choices
-from surefoot.lr_finder import LRFinder, TrainDataLoaderIter
+from surefoot import choices, lr_finder
+from surefoot.lr_finder import LRFinding
+from surefoot.lr_finder.find import Effort
 from surefoot.settings import Settings
 from surefoot.tasks.base import Task, TaskError, length
 from surefoot.tasks.load import TASKS, default_batch_size, find, make
 from surefoot.tasks.trial import loss_of, trial
 
-__all__ = ["find_lr", "optimizer_of", "prepared"]
+__all__ = ["find_lr", "for_run", "optimizer_of", "prepared", "total_steps", "updates_of_a_pass"]
 
 
 def prepared(given: Mapping[str, Any]) -> tuple[Settings, Task]:
@@ -88,33 +89,55 @@ def optimizer_of(settings: Settings, task: Task) -> torch.optim.Optimizer:
         if params
     ]
     build = choices.OPTIMIZERS[settings.optimizer]
-    return build(made, lr=settings.lr or 1e-5, **settings.for_optimizer())
+    return build(made, lr=settings.lr or 1e-5, stats=True, **settings.for_optimizer())
 
 
-class _Whole(torch.nn.Module):
-    """A model that returns its loss, for a range test that asks for outputs and labels."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.model, self.loss = task.model, loss_of(task)
-
-    def forward(self, batch: Any) -> torch.Tensor:
-        return self.loss(self.model, batch)
+def total_steps(settings: Settings, task: Task) -> int:
+    """Updates of the whole training."""
+    return settings.steps or settings.epochs * updates_of_a_pass(settings, task)
 
 
-class _Batches(TrainDataLoaderIter):
-    def inputs_labels_from_batch(self, batch_data: Any) -> tuple[Any, Any]:
-        return batch_data, ()
+def updates_of_a_pass(settings: Settings, task: Task) -> int:
+    """Updates of a pass over the training data; 0 where their length is not known."""
+    return -(-(length(task.train_loader) or 0) // settings.accumulate)
 
 
-def find_lr(task: Task, optimizer: torch.optim.Optimizer) -> tuple[float, dict[str, list[float]]]:
-    """The learning rate that a range test suggests, and what it saw; it leaves no trace on the model.
+def find_lr(
+    settings: Settings,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    total_steps: int,
+    effort: Effort = "sure",
+) -> LRFinding:
+    """The learning rate for the whole training, under its schedule; no trace is left on the model.
 
-    Raises:
-        ValueError: There is no suggestion.
+    Args:
+        settings: Those of the training.
+        task: What is trained.
+        optimizer: Its optimizer.
+        total_steps: Updates of the training.
+        effort: As of :func:`surefoot.find_lr`.
     """
-    finder = LRFinder(_Whole(task), optimizer, lambda loss, labels: loss)
-    finder.range_test(_Batches(task.train_loader), start_lr=1e-5, num_iter=100)
-    lr = finder.suggestion()
-    finder.reset()
-    return lr, finder.history
+
+    def schedule(optimizer: torch.optim.Optimizer) -> Any:
+        lr = float(optimizer.param_groups[0]["lr"])
+        return choices.scheduler(optimizer, settings.schedule, lr, total_steps, settings.warmup)
+
+    return lr_finder.find_lr(
+        task.model,
+        optimizer,
+        loss_of(task),
+        task.train_loader,
+        val_loader=task.val_loader,
+        schedule=schedule,
+        total_steps=total_steps,
+        effort=effort,
+        **for_run(settings),
+    )
+
+
+def for_run(settings: Settings) -> dict[str, Any]:
+    """What a run is given beside its parts."""
+    scaler = torch.amp.GradScaler("cpu") if settings.dtype == "float16" else None
+    autocast = None if settings.dtype == "float32" else getattr(torch, settings.dtype)
+    return {"autocast": autocast, "scaler": scaler, "accumulate": settings.accumulate}

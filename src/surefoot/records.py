@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from surefoot import checkpoint, metrics, plots, report
+import torch
+
+from surefoot import checkpoint, metrics, report
 from surefoot.checkpoint import CheckpointError
+from surefoot.choices import OPTIMIZERS, scheduler
 from surefoot.files import write
+from surefoot.lr_scheduler import Scheduler
+from surefoot.report import Finding, Story
 from surefoot.settings import Settings, read
 
-__all__ = ["CHECKPOINT", "SETTINGS", "Records", "found", "kept", "shown", "write_report"]
+__all__ = [
+    "BEST",
+    "CHECKPOINT",
+    "DIAGNOSIS",
+    "FINDING",
+    "RATIOS",
+    "SETTINGS",
+    "Records",
+    "files_of",
+    "finding_in",
+    "found",
+    "held_out",
+    "kept",
+    "shown",
+    "story_of",
+    "write_report",
+]
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+FINDING, DIAGNOSIS, RATIOS = "lr_finding.json", "diagnosis.json", "ratios"
 SETTINGS = "settings.toml"
 
 
@@ -100,7 +124,7 @@ def found(folder: Path) -> Iterator[Path]:
 
 
 def kept(folder: Path) -> dict[str, Any]:
-    """What ``surefoot train`` keeps in the checkpoint beside the run itself: settings, range test, time.
+    """What ``surefoot train`` keeps in the checkpoint beside the run itself: settings, time, how long it is.
 
     Raises:
         CheckpointError: There is none, or it is of something else.
@@ -108,41 +132,115 @@ def kept(folder: Path) -> dict[str, Any]:
     path = folder / CHECKPOINT
     with checkpoint.opened(path) as saved:
         extra = saved.extra.get("extra") if isinstance(saved.extra, dict) else None
-    if not isinstance(extra, dict) or not extra.keys() >= {"settings", "lr_range", "seconds"}:
+    if not isinstance(extra, dict) or not extra.keys() >= {"settings", "seconds", "total_steps"}:
         raise CheckpointError(f"{path} was not written by surefoot train")
     return extra
 
 
+def finding_in(folder: Path) -> dict[str, Any] | None:
+    """How the learning rate of a run was found, if it was.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    found: dict[str, Any] | None = _json(folder / FINDING)
+    return found
+
+
+def files_of(name: str) -> tuple[str, str]:
+    """The two files of a table."""
+    return f"{name}.csv", f"{name}.jsonl"
+
+
+def story_of(folder: Path) -> Story:
+    """What a run's page tells.
+
+    Raises:
+        CheckpointError: Nothing was saved yet.
+        ValueError: A file is damaged.
+    """
+    own, run = kept(folder), Records.read(folder)
+    rows, settings = run.rows, run.settings
+    groups = {
+        name: name.removeprefix("lr_").replace("_", " and ") for name in rows[0] if name.startswith("lr_")
+    }
+    planned = _planned(settings, own["total_steps"])
+    ratios = metrics.read(folder, RATIOS)
+    measured = dict.fromkeys(name for row in rows for name in row if name.startswith(("val_", "loss_")))
+    return Story(
+        title=f"{folder.name}: {settings.task}",
+        result=f"{run.result} Training took {own['seconds']:.1f} s.",
+        diagnoses=tuple(f"{each['message']}; {each['advice']}" for each in _json(folder / DIAGNOSIS) or []),
+        settings=settings.shown(),
+        resume=f"surefoot train --resume {shlex.quote(str(folder))}",
+        finding=_finding(finding_in(folder)),
+        planned=dict.fromkeys(groups.values(), planned) if planned else {},
+        step=[row["step"] for row in rows],
+        epoch=[row["epoch"] for row in rows],
+        loss=[row["loss"] for row in rows],
+        lr={shown: [row[name] for row in rows] for name, shown in groups.items()},
+        grad_norm=_column(rows, "grad_norm"),
+        clip_coef=_column(rows, "clip_coef") if settings.clip_norm else (),
+        throughput=[row["samples"] / row["seconds"] if row.get("seconds") else None for row in rows],
+        metrics={name: [(row["step"], row[name]) for row in rows if name in row] for name in measured},
+        ratios={
+            name: [(row["step"], row[name]) for row in ratios if name in row]
+            for name in dict.fromkeys(name for row in ratios for name in row if name != "step")
+        },
+    )
+
+
 def write_report(folder: Path) -> list[Path]:
-    """Draw the pictures of a run and write its page; returns the run's files.
+    """Write the page of a run; returns the run's files.
 
     Raises:
         CheckpointError: Nothing was saved yet.
         OSError: A file cannot be written.
+        ValueError: A file is damaged.
     """
-    import matplotlib.pyplot as plt
+    write(folder / "report.html", report.page(story_of(folder)))
+    names = (CHECKPOINT, BEST, SETTINGS, FINDING, *files_of("metrics"), *files_of(RATIOS), "report.html")
+    return [folder / name for name in names if (folder / name).exists()]
 
-    own, records = kept(folder), Records.read(folder)
-    rows, settings = records.rows, records.settings
-    losses = {row["step"]: row["val_loss"] for row in rows if "val_loss" in row}
-    pictures: dict[str, Any] = {"loss": plots.loss([row["loss"] for row in rows], losses)}
-    if own["lr_range"] is not None:
-        lrs, tried = own["lr_range"]["lr"], own["lr_range"]["loss"]
-        pictures["lr_range"] = plots.lr_range(lrs, tried, suggestion=settings.lr)
-    names = [name for name in rows[0] if name.startswith("lr_")]
-    groups = {name.removeprefix("lr_").replace("_", " and "): [row[name] for row in rows] for name in names}
-    pictures["schedule"] = plots.schedule(groups)
-    files = []
-    for name, axes in pictures.items():
-        files.append(folder / f"{name}.png")
-        axes.figure.savefig(files[-1])
-        plt.close(axes.figure)
-    page = report.page(
-        title=f"{folder.name}: {settings.task}",
-        result=f"{records.result} Training took {own['seconds']:.1f} s.",
-        settings=settings.shown(),
-        pictures=files,
+
+def _json(path: Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _column(rows: list[dict[str, Any]], name: str) -> list[float | None]:
+    """One column, None where it was not measured; empty where it never was."""
+    values = [row.get(name) for row in rows]
+    return values if any(value is not None for value in values) else []
+
+
+def _planned(settings: Settings, total_steps: int) -> list[float]:
+    """The rate of each update by the schedule; none where it is not known before."""
+    if settings.lr is None:
+        return []
+    optimizer = OPTIMIZERS[settings.optimizer]([torch.zeros(1, requires_grad=True)], lr=settings.lr)
+    planned = scheduler(optimizer, settings.schedule, settings.lr, total_steps, settings.warmup)
+    if not isinstance(planned, Scheduler):
+        return []
+    (values,) = planned.values(total_steps)["lr"].values()
+    return values
+
+
+def _finding(found: dict[str, Any] | None) -> Finding | None:
+    if found is None:
+        return None
+    sweep = found["sweep"]
+    return Finding(
+        lr=sweep["lr"],
+        loss=sweep["loss"],
+        fitted=sweep["fitted"],
+        suggestion=found["suggestion"],
+        interval=None if found["abstained"] else tuple(found["interval"]),
+        reason=found["reason"],
+        trials=len(found["trials"]),
+        abstained=found["abstained"],
     )
-    write(folder / "report.html", page)
-    tables = [folder / name for name in (CHECKPOINT, SETTINGS, "metrics.csv", "metrics.jsonl")]
-    return [*tables, *files, folder / "report.html"]

@@ -22,9 +22,11 @@ LEAST = {
     "batch_size": 0,
     "evaluate_every": 0,
     "patience": 0,
+    "accumulate": 1,
     "threads": 0,
     "seed": 0,
 }
+DTYPES = ("float32", "bfloat16", "float16")
 ABOUT = ("versions", "git")  # tables of a saved file that say where it came from, and set nothing
 
 
@@ -45,6 +47,10 @@ class Settings:
         momentum: Of ``sgd`` and ``rmsprop``; None for the optimizer's own.
         betas: The two of the optimizers of Adam's kind; None for the optimizer's own.
         clip_norm: Largest norm of all gradients together; 0 for any.
+        accumulate: Batches for each update.
+        ema: How much of the average of the weights stays at each update, such as 0.999, at which the held-out data are
+            then looked at; 0 for no average.
+        dtype: What losses are computed in where that is accurate enough: ``float32``, ``bfloat16`` or ``float16``.
         evaluate_every: Updates between two looks at the held-out data; 0 for the end of each pass.
         patience: Stop after so many looks without a lower held-out loss; 0 to go on.
         threads: Threads of torch; 0 for as many as it takes.
@@ -72,6 +78,9 @@ adamw, lion, nadam, nadamw, radam, rmsprop, sgd.
     momentum: float | None = None
     betas: tuple[float, float] | None = None
     clip_norm: float = 0.0
+    accumulate: int = 1
+    ema: float = 0.0
+    dtype: str = "float32"
     evaluate_every: int = 0
     patience: int = 0
     threads: int = 0
@@ -95,6 +104,9 @@ adamw, lion, nadam, nadamw, radam, rmsprop, sgd.
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < math.inf):
                 raise ValueError(f"{name} is {value!r}: it must be at least 0 and finite.")
+        if not (_is_number(self.ema) and 0 <= self.ema < 1):
+            raise ValueError(f"ema is {self.ema!r}: it must be at least 0 and below 1.")
+        known("dtype", self.dtype, DTYPES)
         self._check_schedule()
         self._check_momentum()
 
@@ -135,9 +147,9 @@ adamw, lion, nadam, nadamw, radam, rmsprop, sgd.
         Example:
             >>> Settings.of({"optimiser": "sgd"})
             Traceback (most recent call last):
-            ValueError: setting 'optimiser' is not known. Did you mean 'optimizer'? Choose from: batch_size, betas, \
-clip_norm, epochs, evaluate_every, lr, momentum, optimizer, patience, schedule, seed, steps, task, threads, warmup, \
-weight_decay.
+            ValueError: setting 'optimiser' is not known. Did you mean 'optimizer'? Choose from: accumulate, \
+batch_size, betas, clip_norm, dtype, ema, epochs, evaluate_every, lr, momentum, optimizer, patience, schedule, seed, \
+steps, task, threads, warmup, weight_decay.
         """
         for name in given:
             known("setting", name, [field.name for field in fields(cls)])

@@ -100,8 +100,7 @@ def update(run: Run, batches: Sequence[Any], nonfinite: Policy = "propagate") ->
 def loss_of(run: Run, batch: Any) -> Tensor:
     """The loss of a batch, computed as for an update; the mode of the model is the caller's."""
     device = run.optimizer.param_groups[0]["params"][0].device
-    with nullcontext() if run.autocast is None else torch.autocast(device.type, dtype=run.autocast):
-        return _losses(run, move(batch, device))[0]
+    return _losses(run, move(batch, device), device)[0]
 
 
 def _kept(lr: Any) -> float | Tensor:

@@ -1,7 +1,8 @@
-"""``surefoot find-lr``: a range test, and nothing trained."""
+"""``surefoot find-lr``: a learning rate, and nothing trained."""
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from surefoot import files, plots, prepare
+from surefoot import files, plots, prepare, terminal
 from surefoot.cli import shared
 from surefoot.cli.shared import app, check_picture, console, usage_error
+from surefoot.lr_finder import LRFinding
+from surefoot.lr_finder.find import Effort
 
 
 @app.command("find-lr")
@@ -19,17 +22,26 @@ def find_lr(
     context: typer.Context,
     task: Annotated[str | None, shared.TASK] = None,
     optimizer: shared.Optimizer = None,
+    schedule: shared.Schedule = None,
+    warmup: shared.Warmup = None,
+    epochs: shared.Epochs = None,
+    steps: shared.Steps = None,
     batch_size: shared.BatchSize = None,
     weight_decay: shared.WeightDecay = None,
     momentum: shared.Momentum = None,
     betas: shared.Betas = None,
     clip_norm: shared.ClipNorm = None,
+    accumulate: shared.Accumulate = None,
+    dtype: shared.Dtype = None,
     threads: shared.Threads = None,
     seed: shared.Seed = None,
     settings: shared.SettingsFile = None,
-    out: Annotated[Path | None, typer.Option(help="Draw the test to this file, a .png or .svg.")] = None,
+    effort: Annotated[Effort, typer.Option(help="sweep: up to 100 batches; sure: up to 300.")] = "sure",
+    out: Annotated[Path | None, typer.Option(help="Draw what was seen to this file, a .png or .svg.")] = None,
 ) -> None:
-    """Find a learning rate by a range test; nothing is trained and no run is made.
+    """Find the learning rate for a training, and how sure it is; nothing is trained and no run is made.
+
+    The drawing has the course of the loss from rate to rate; the dotted line is the suggestion.
 
     Example: `surefoot find-lr digits --optimizer sgd --out range.png`
     """
@@ -38,11 +50,43 @@ def find_lr(
         ready, made = prepare.prepared(shared.given(context, settings))
     except ValueError as error:
         usage_error(str(error))
-    lr, seen = prepare.find_lr(made, prepare.optimizer_of(ready, made))
-    console.print(f"Learning rate [bold]{lr:.2e}[/], where the loss falls fastest. Train with it:")
-    words = ["surefoot", "train", ready.task, "--optimizer", ready.optimizer, "--lr", f"{lr:.2e}"]
-    console.print(f"  {shlex.join(words)}", style="bold", soft_wrap=True, markup=False)
+    total = prepare.total_steps(ready, made)
+    with console.status("Finding a learning rate"):
+        found = prepare.find_lr(ready, made, prepare.optimizer_of(ready, made), total, effort)
+    shared.say_finding(found)
+    _draw_here(found)
+    words = [
+        "surefoot",
+        "train",
+        ready.task,
+        "--optimizer",
+        ready.optimizer,
+        "--lr",
+        f"{found.suggestion:.2g}",
+    ]
+    console.print(f"\nTrain with it: [bold]{escape(shlex.join(words))}[/]", soft_wrap=True)
     if out is not None:
         kind = out.suffix.lower().removeprefix(".")
-        files.write(out, plots.image(lambda: plots.lr_range(seen["lr"], seen["loss"], suggestion=lr), kind))
+        files.write(out, plots.image(found.plot, kind))
         console.print(f"Written to {escape(str(out))}", soft_wrap=True)
+
+
+def _draw_here(found: LRFinding) -> None:
+    """The course of the loss, and where the suggestion is."""
+    start = found.sweep.fitted[0] if found.sweep.fitted else math.nan
+    seen = [
+        (lr, loss) for lr, loss in zip(found.sweep.lr, found.sweep.fitted, strict=True) if loss <= 2 * start
+    ]
+    if len(seen) < 2:
+        return
+    plain = not console.encoding.lower().startswith("utf")
+    width = min(console.width, 100)
+    drawn = terminal.sweep(
+        *zip(*seen, strict=True),
+        marks=[] if found.abstained else [found.suggestion],
+        width=width,
+        height=max(8, min(console.height - 8, 16)),
+        ascii_only=plain,
+    )
+    console.print()
+    console.print(drawn, markup=False, soft_wrap=True)

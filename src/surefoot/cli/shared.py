@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from surefoot import records
 from surefoot.choices import OPTIMIZERS, SCHEDULES
-from surefoot.settings import Settings, read
+from surefoot.lr_finder import LRFinding
+from surefoot.settings import DTYPES, Settings, read
 from surefoot.tasks.load import TASKS
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
@@ -47,6 +48,20 @@ def check_picture(out: Path | None) -> None:
     """A file to draw to can be one."""
     if out is not None and (out.suffix.lower() not in PICTURES or out.is_dir() or not out.parent.is_dir()):
         usage_error(f"--out is {str(out)!r}: name a {' or '.join(PICTURES)} file in a folder that exists.")
+
+
+def say_finding(found: LRFinding) -> None:
+    """The learning rate that was found, how sure it is, and why."""
+    if found.abstained:
+        console.print(f"[yellow]No learning rate to suggest.[/] {found.reason}", soft_wrap=True)
+        console.print(f"Going on with the safest that was seen, [bold]{found.suggestion:.2g}[/].")
+        return
+    low, high = found.interval
+    console.print(
+        f"Learning rate [bold]{found.suggestion:.2g}[/], likely {low:.2g} to {high:.2g} "
+        f"(confidence {found.confidence:.0%}, {found.batches} batches)"
+    )
+    console.print(found.reason, style="dim", soft_wrap=True)
 
 
 def run_folder(run: Path, out: Path = Path("runs")) -> Path:
@@ -94,6 +109,12 @@ WeightDecay = Annotated[float | None, typer.Option(help="Of all but norms and bi
 Momentum = Annotated[float | None, typer.Option(help="Of sgd and rmsprop.")]
 Betas = Annotated[tuple[float, float] | None, typer.Option(help="Of the optimizers of Adam's kind.")]
 ClipNorm = Annotated[float | None, typer.Option(help="Largest norm of all gradients together; 0 for any.")]
+Accumulate = Annotated[int | None, typer.Option(help="Batches for each update.")]
+Ema = Annotated[
+    float | None,
+    typer.Option(help="Average the weights, of which so much stays at each update, such as 0.999."),
+]
+Dtype = Annotated[str | None, typer.Option(help=choice(DTYPES), autocompletion=lambda: [*DTYPES])]
 EvaluateEvery = Annotated[
     int | None, typer.Option(help="Updates between two looks at the held-out data; 0: at the end of a pass.")
 ]

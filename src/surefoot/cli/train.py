@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from surefoot.cli import shared
-from surefoot.cli.shared import STOPPED, app, console, usage_error
+from surefoot.cli.shared import STOPPED, app, console, say_finding, usage_error
 from surefoot.experiment import Experiment
 from surefoot.records import held_out, shown
 from surefoot.tasks import TaskError
@@ -35,6 +35,9 @@ def train(
     momentum: shared.Momentum = None,
     betas: shared.Betas = None,
     clip_norm: shared.ClipNorm = None,
+    accumulate: shared.Accumulate = None,
+    ema: shared.Ema = None,
+    dtype: shared.Dtype = None,
     evaluate_every: shared.EvaluateEvery = None,
     patience: shared.Patience = None,
     threads: shared.Threads = None,
@@ -90,12 +93,19 @@ def _find_train_report(experiment: Experiment) -> None:
     named = experiment.task.description or experiment.settings.task
     console.print(f"[bold]{escape(str(experiment.folder))}[/]: {escape(named)}")
     if experiment.settings.lr is None:
-        lr = experiment.find_lr()
-        console.print(f"Range test: learning rate [bold]{lr:.2e}[/], where the loss falls fastest")
+        with console.status("Finding a learning rate"):
+            found = experiment.find_lr()
+        say_finding(found)
     with stop_on_signal() as stopped, _progress() as progress:
         total, done = experiment.total_steps, len(experiment.rows)
         bar = progress.add_task("Training", total=total, completed=done, loss=math.nan, lr=0.0)
+        told = 0
         for row in experiment.train(stopped):
+            for finding in experiment.findings[told:]:
+                progress.console.print(
+                    f"[yellow]{escape(finding.message)}[/] {escape(finding.advice)}", soft_wrap=True
+                )
+            told = max(told, len(experiment.findings))
             progress.update(bar, completed=row["step"], loss=row["loss"], lr=_lr(row))
             if held_out(row) or row["step"] % experiment.steps_of_a_pass == 0:
                 progress.console.print(_line(row, experiment))

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau as TorchsPlateau
 
 from surefoot.checks import whole
 from surefoot.curves import Curve, parse
@@ -61,8 +62,16 @@ class Planned:
             schedule = parse(schedule)
         if total_steps is not None:
             total_steps = whole("total_steps", total_steps, 1)
+        if isinstance(schedule, LRScheduler):
+            if schedule.optimizer is not optimizer:
+                raise ValueError(
+                    f"schedule is a {type(schedule).__name__} of another optimizer: pass one of this one, or a function "
+                    "that builds it"
+                )
+        elif not (schedule is None or isinstance(schedule, Curve)):
+            schedule = _built(schedule, optimizer)
         groups = optimizer.param_groups
-        if schedule is None or isinstance(schedule, ReduceLROnPlateau):
+        if schedule is None or isinstance(schedule, TorchsPlateau):  # which does not know the future
             rows = [[{"lr": float(_base(group))} for group in groups]]
         elif isinstance(schedule, Curve):
             total_steps = total_steps or _whole_length(schedule.length)
@@ -71,14 +80,8 @@ class Planned:
                 for step in _sampled(total_steps or DEFAULT_STEPS)
             ]
         else:
-            scheduler = schedule if isinstance(schedule, LRScheduler) else _built(schedule, optimizer)
-            if isinstance(schedule, LRScheduler) and schedule.optimizer is not optimizer:
-                raise ValueError(
-                    f"schedule is a {type(schedule).__name__} of another optimizer: pass one of this one, or a function "
-                    "that builds it"
-                )
-            total_steps = total_steps or _length(scheduler)
-            rows = _recorded(scheduler, total_steps or DEFAULT_STEPS)
+            total_steps = total_steps or _length(schedule)
+            rows = _recorded(schedule, total_steps or DEFAULT_STEPS)
         self.total_steps = total_steps or DEFAULT_STEPS
         peaks = [max(row[i]["lr"] for row in rows) for i in range(len(groups))]
         if not all(map(math.isfinite, peaks)) or not any(peak > 0 for peak in peaks):

@@ -59,12 +59,11 @@ drop_last=True
                 buffer.copy_(buffers[name])
 
 
-def loss_of(task: Task) -> Callable[[nn.Module, Any], Tensor]:
-    """The loss of a task as a scalar, which says of what batch it is where it fails."""
+def loss_of(task: Task) -> Callable[[nn.Module, Any], Any]:
+    """The loss of a task, which says of what batch it is where it fails."""
 
-    def loss(model: nn.Module, batch: Any) -> Tensor:
-        value: Tensor = _called("loss", task.loss, model, batch, "train_loader")
-        return value
+    def loss(model: nn.Module, batch: Any) -> Any:
+        return _result("loss", task.loss, model, batch, "train_loader")
 
     return loss
 
@@ -85,15 +84,19 @@ def _first(name: str, loader: Any) -> Any:
     raise TaskError(f"{name} is empty: its dataset has no sample, or fewer than a batch with drop_last=True")
 
 
-def _called(name: str, function: Callable[..., Any], model: nn.Module, batch: Any, loader: str) -> Any:
-    """What the function returns for a batch, as a number: a scalar tensor of the loss, or what is one."""
+def _result(name: str, function: Callable[..., Any], model: nn.Module, batch: Any, loader: str) -> Any:
     try:
-        value = function(model, batch)
+        return function(model, batch)
     except Exception as error:
         code = getattr(getattr(function, "__code__", None), "co_filename", None)
         raise TaskError(
             f"{name} cannot take a batch of {loader} ({shapes(batch)}): {told(error, code)}"
         ) from error
+
+
+def _called(name: str, function: Callable[..., Any], model: nn.Module, batch: Any, loader: str) -> Any:
+    """What the function returns for a batch, as a number: a scalar tensor of the loss, or what is one."""
+    value = _result(name, function, model, batch, loader)
     if name == "loss":
         value = total(value)
         if not isinstance(value, Tensor):
