@@ -22,7 +22,7 @@ from surefoot.lr_finder import LRFinding
 from surefoot.metrics import Metrics, columns_in
 from surefoot.prepare import for_run, optimizer_of, prepared
 from surefoot.record import Record
-from surefoot.records import BEST, CHECKPOINT, DIAGNOSIS, FINDING, RATIOS, SETTINGS
+from surefoot.records import BEST, CHECKPOINT, DIAGNOSIS, FINDING, RATIOS, SETTINGS, TIMES
 from surefoot.run import Run
 from surefoot.settings import Settings, as_toml
 from surefoot.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -60,7 +60,9 @@ class Experiment:
         self.optimizer = optimizer_of(settings, task)
         self.run: Run | None = None
         self._metrics: Metrics | None = None
-        self._ratios: Metrics | None = None
+        self._others: dict[
+            str, Metrics
+        ] = {}  # tables whose rows are not for each update, or not the same each time
         self._lock = Lock(folder)
 
     @classmethod
@@ -132,12 +134,11 @@ class Experiment:
     def close(self) -> None:
         """Let the folder go; it is deleted if nothing was trained."""
         try:
-            for table in (self._metrics, self._ratios):
-                if table is not None:
-                    table.close()
+            for table in self._tables:
+                table.close()
         finally:
             if not self.rows and not self.checkpoint.exists():
-                for name in (SETTINGS, FINDING, "metrics.csv", "metrics.jsonl", *records.files_of(RATIOS)):
+                for name in (SETTINGS, FINDING, *records.TABLES):
                     (self.folder / name).unlink(missing_ok=True)
             self._lock.release()
             with suppress(OSError):
@@ -210,11 +211,18 @@ class Experiment:
         """The tables up to a step; the names of losses are those of the first update, known from there on."""
         held_out = [] if self.task.val_loader is None else ["loss", *self.task.metrics]
         columns = ["step", "epoch", "loss", *(f"loss_{name}" for name in losses if name != "loss")]
-        columns += [*self._lr_names(), "grad_norm", "clip_coef", "samples", "seconds", "waited"]
+        columns += [*self._lr_names(), "grad_norm", "clip_coef"]
         columns += [f"val_{name}" for name in held_out]
         self._metrics = Metrics(self.folder, columns_in(self.folder) or columns if step else columns, step)
-        self._ratios = Metrics(self.folder, ["step", *self._weights()], step, RATIOS)
+        self._others = {
+            RATIOS: Metrics(self.folder, ["step", *self._weights()], step, RATIOS),
+            TIMES: Metrics(self.folder, ["step", "samples", "seconds", "waited"], step, TIMES),
+        }
         return self._metrics
+
+    @property
+    def _tables(self) -> list[Metrics]:
+        return [*([] if self._metrics is None else [self._metrics]), *self._others.values()]
 
     def _lr_names(self) -> list[str]:
         return [f"lr_{group['name']}" for group in self.optimizer.param_groups]
@@ -256,6 +264,7 @@ class Experiment:
             metrics = self._metrics or self._open_tables(0, record.losses)
             row = self._row(record)
             metrics.append(row)
+            self._note(record)
             self.findings += watch(record)
             self.seconds = time.monotonic() - started
             last = record.step >= self.total_steps
@@ -265,20 +274,24 @@ class Experiment:
             yield row
 
     def _row(self, record: Record) -> dict[str, float]:
-        """What is written down of an update; how large updates are beside the weights now and then."""
+        """What is written down of an update, and is the same whenever it is made."""
         row = {"step": record.step, "epoch": record.epoch, "loss": record.loss}
         row |= {f"loss_{name}": value for name, value in record.losses.items() if name != "loss"}
         row |= dict(zip(self._lr_names(), record.lr, strict=True))
         known = {"grad_norm": record.grad_norm, "clip_coef": record.clip_coef}
         row |= {name: value for name, value in known.items() if value is not None}
-        row |= {"samples": record.samples, "seconds": record.seconds, "waited": record.waited}
         row |= {f"val_{name}": value for name, value in (record.metrics or {}).items()}
-        every = max(1, self.total_steps // RATIO_ROWS)
-        if record.stats and record.step % every == 0 and self._ratios is not None:
-            ratios = {name: record.stats[name] for name in self._weights() if name in record.stats}
-            sizes = {name: norms.update / norms.param for name, norms in ratios.items() if norms.param > 0}
-            self._ratios.append({"step": record.step, **sizes})
         return row
+
+    def _note(self, record: Record) -> None:
+        """Write down how long an update took, and now and then how large it is beside the weights."""
+        times = {"step": record.step, "samples": record.samples}
+        self._others[TIMES].append({**times, "seconds": record.seconds, "waited": record.waited})
+        stats = record.stats or {}
+        if record.step % max(1, self.total_steps // RATIO_ROWS) == 0:
+            known = {name: stats[name] for name in self._weights() if name in stats}
+            sizes = {name: norms.update / norms.param for name, norms in known.items() if norms.param > 0}
+            self._others[RATIOS].append({"step": record.step, **sizes})
 
     def _diagnosis(self) -> Diagnosis:
         finding = records.finding_in(self.folder)
@@ -302,9 +315,8 @@ class Experiment:
             best: Write it as the best one, too.
         """
         assert self.run is not None
-        for table in (self._metrics, self._ratios):
-            if table is not None:
-                table.flush()
+        for table in self._tables:
+            table.flush()
         told = [{"message": each.message, "advice": each.advice} for each in self.findings]
         write(self.folder / DIAGNOSIS, json.dumps(told))
         for path in (self.checkpoint, *([self.folder / BEST] if best else [])):

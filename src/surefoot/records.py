@@ -27,8 +27,9 @@ __all__ = [
     "FINDING",
     "RATIOS",
     "SETTINGS",
+    "TABLES",
+    "TIMES",
     "Records",
-    "files_of",
     "finding_in",
     "found",
     "held_out",
@@ -39,7 +40,9 @@ __all__ = [
 ]
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-FINDING, DIAGNOSIS, RATIOS = "lr_finding.json", "diagnosis.json", "ratios"
+FINDING, DIAGNOSIS = "lr_finding.json", "diagnosis.json"
+RATIOS, TIMES = "ratios", "times"
+TABLES = tuple(f"{name}.{kind}" for name in ("metrics", RATIOS, TIMES) for kind in ("csv", "jsonl"))
 SETTINGS = "settings.toml"
 
 
@@ -147,11 +150,6 @@ def finding_in(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def files_of(name: str) -> tuple[str, str]:
-    """The two files of a table."""
-    return f"{name}.csv", f"{name}.jsonl"
-
-
 def story_of(folder: Path) -> Story:
     """What a run's page tells.
 
@@ -165,7 +163,8 @@ def story_of(folder: Path) -> Story:
         name: name.removeprefix("lr_").replace("_", " and ") for name in rows[0] if name.startswith("lr_")
     }
     planned = _planned(settings, own["total_steps"])
-    ratios = metrics.read(folder, RATIOS)
+    ratios, times = metrics.read(folder, RATIOS), metrics.read(folder, TIMES)
+    took = {row["step"]: row["samples"] / row["seconds"] for row in times if row["seconds"] > 0}
     measured = dict.fromkeys(name for row in rows for name in row if name.startswith(("val_", "loss_")))
     return Story(
         title=f"{folder.name}: {settings.task}",
@@ -181,7 +180,7 @@ def story_of(folder: Path) -> Story:
         lr={shown: [row[name] for row in rows] for name, shown in groups.items()},
         grad_norm=_column(rows, "grad_norm"),
         clip_coef=_column(rows, "clip_coef") if settings.clip_norm else (),
-        throughput=[row["samples"] / row["seconds"] if row.get("seconds") else None for row in rows],
+        throughput=[took.get(row["step"]) for row in rows],
         metrics={name: [(row["step"], row[name]) for row in rows if name in row] for name in measured},
         ratios={
             name: [(row["step"], row[name]) for row in ratios if name in row]
@@ -199,7 +198,7 @@ def write_report(folder: Path) -> list[Path]:
         ValueError: A file is damaged.
     """
     write(folder / "report.html", report.page(story_of(folder)))
-    names = (CHECKPOINT, BEST, SETTINGS, FINDING, *files_of("metrics"), *files_of(RATIOS), "report.html")
+    names = (CHECKPOINT, BEST, SETTINGS, FINDING, *TABLES, "report.html")
     return [folder / name for name in names if (folder / name).exists()]
 
 
