@@ -40,8 +40,8 @@ def story(
     parts = {
         "result": "97.83 % of the held-out images are right.",
         "diagnoses": (
-            "The gradients were clipped at 61 % of the steps; raise clip_norm.",
-            "Loading takes long.",
+            ("The gradients were clipped at 61 % of the steps.", "Raise clip_norm."),
+            ("Half of the time passes waiting for data.", "Set num_workers."),
         ),
         "settings": {"task": "digits", "lr": lr, "epochs": epochs, "commit": "22ec26e1f0b5a0d86c2a7c94d7f3"},
         "resume": "surefoot train --resume runs/digits-3",

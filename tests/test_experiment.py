@@ -1,17 +1,20 @@
+import json
 import math
 import subprocess
+from html import escape
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
-from surefoot import checkpoint, experiment, metrics
+from surefoot import archive, checkpoint, experiment, metrics, records
 from surefoot.checkpoint import CheckpointError
 from surefoot.choices import OPTIMIZERS, SCHEDULES
 from surefoot.experiment import Experiment
 from surefoot.lock import LockedError
-from surefoot.tasks import TASKS
+from surefoot.tasks import TASKS, Task
+from surefoot.update import NonFiniteLossError
 
 TINY = {"task": tiny.PATH}
 
@@ -25,7 +28,8 @@ def weights(experiment):
 
 
 def tables(experiment):
-    return [(experiment.folder / name).read_text() for name in ("metrics.csv", "metrics.jsonl")]
+    names = [f"{name}.{kind}" for name in ("metrics", "ratios") for kind in ("csv", "jsonl")]
+    return [(experiment.folder / name).read_text() for name in names]
 
 
 def stop_after(steps):
@@ -63,6 +67,11 @@ def whole_and_broken(given, tmp_path, stops):
         {"schedule": "warmup(5) >> cosine(11)"},
         {"schedule": "linear", "warmup": 5},
         {"steps": 13, "evaluate_every": 3, "clip_norm": 0.1},
+        {"accumulate": 2, "epochs": 3},
+        {"accumulate": 3, "steps": 9},
+        {"ema": 0.9},
+        {"dtype": "bfloat16"},
+        {"dtype": "float16"},
     ],
     ids=str,
 )
@@ -73,7 +82,8 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(setting, tmp
     assert all(torch.equal(one, other) for one, other in zip(weights(whole), weights(broken), strict=True))
     assert broken.rows == whole.rows
     assert tables(broken) == tables(whole)
-    assert len(whole.rows) == setting.get("steps", 16)
+    each = -(-8 // setting.get("accumulate", 1))
+    assert len(whole.rows) == setting.get("steps", setting.get("epochs", 2) * each)
 
 
 def test_rows_after_the_checkpoint_are_made_again(tmp_path):
@@ -84,7 +94,7 @@ def test_rows_after_the_checkpoint_are_made_again(tmp_path):
     with Experiment.resume(killed.folder) as killed:
         list(killed.train(stop_after(3)))
     killed.checkpoint.write_bytes(saved)
-    for name in ("metrics.csv", "metrics.jsonl"):
+    for name in records.TABLES:
         text = (killed.folder / name).read_text()
         (killed.folder / name).write_text(text[:-5])
     with Experiment.resume(killed.folder) as killed:
@@ -100,6 +110,89 @@ def test_optimizers_learn(name, tmp_path):
         rows = finish(run)
     looks = [row["val_loss"] for row in rows if "val_loss" in row]
     assert looks[-1] < looks[0]
+
+
+def test_the_average_is_what_is_looked_at(tmp_path):
+    rows = {}
+    for ema in (0.0, 0.999):
+        with Experiment.start({**TINY, "ema": ema}, tmp_path) as run:
+            rows[ema] = finish(run)
+    assert [row["loss"] for row in rows[0.0]] == [row["loss"] for row in rows[0.999]]
+    last, averaged = (rows[ema][-1]["val_loss"] for ema in rows)
+    first = rows[0.0][0]["loss"]
+    assert abs(averaged - first) < abs(last - first)  # it is still near the first weights
+
+
+def parts():
+    """A task whose loss has two parts, and a third that is only watched."""
+
+    def loss(model, batch):
+        error = (model(batch) - batch).pow(2).mean()
+        return {"loss": error + 0.1, "recon": error, "offset": torch.tensor(0.1)}
+
+    model = torch.nn.Linear(1, 1)
+    line = torch.linspace(-1, 1, 8)[:, None]
+    return Task(model, loss, line.split(2), line.split(4), settings={"lr": 0.1, "epochs": 2})
+
+
+def test_losses_by_name_are_in_the_table_and_in_the_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "parts", parts)
+    whole, broken = whole_and_broken({"task": "parts"}, tmp_path, (2,))
+    assert tables(broken) == tables(whole)
+    head = tables(whole)[0].split("\n")[0]
+    assert head.startswith("step,epoch,loss,loss_recon,loss_offset,lr_weights,lr_biases_norms,")
+    row = whole.rows[-1]
+    assert row["loss"] == pytest.approx(row["loss_recon"] + row["loss_offset"])
+    assert len(records.story_of(whole.folder).metrics["loss_recon"]) == 8
+
+
+def test_the_best_update_is_kept(tmp_path):
+    with Experiment.start({**TINY, "lr": 0.3, "evaluate_every": 1, "epochs": 3}, tmp_path) as run:
+        rows = finish(run)
+    best = min(rows, key=lambda row: row["val_loss"])
+    assert best["step"] < len(rows)
+    saved = archive.load(run.folder / "best.safetensors")
+    assert saved["extra"]["run"]["position"]["step"] == best["step"]
+    checkpoint.load(run.folder / "best.safetensors", model=run.task.model)
+    assert run.task.evaluate()["loss"] == best["val_loss"]
+
+
+def hopeless():
+    """A task whose learning rate is far too high."""
+    torch.manual_seed(0)
+    data = [(torch.randn(4, 1), torch.randn(4, 1)) for _ in range(8)]
+
+    def loss(model, batch):
+        return (model(batch[0]) - batch[1]).abs().mean()
+
+    return Task(
+        torch.nn.Linear(1, 1), loss, data, settings={"optimizer": "sgd", "lr": 3.0, "schedule": "constant"}
+    )
+
+
+def test_what_goes_wrong_is_kept_through_a_resume_and_told_once(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "hopeless", hopeless)
+    whole, broken = whole_and_broken({"task": "hopeless", "steps": 160}, tmp_path, (90,))
+    for run in (whole, broken):
+        kinds = [finding.kind for finding in run.findings]
+        assert "diverged" in kinds
+        assert len(set(kinds)) == len(kinds)
+        assert records.findings_in(run.folder) == run.findings
+        page = run.report()[-1].read_text()
+        assert all(escape(finding.advice) in page for finding in run.findings)
+
+
+def test_sizes_of_updates_and_times_are_in_tables_of_their_own(tmp_path):
+    with Experiment.start({**TINY, "steps": 450, "evaluate_every": 450}, tmp_path) as run:
+        finish(run)
+    sizes, times = metrics.read(run.folder, "ratios"), metrics.read(run.folder, "times")
+    assert [row["step"] for row in sizes] == [*range(2, 451, 2)]
+    assert all(0 < row["0.weight"] < 1 for row in sizes)
+    assert [row["samples"] for row in times[:8]] == [4] * 8
+    assert all(row["seconds"] >= row["waited"] >= 0 for row in times)
+    story = records.story_of(run.folder)
+    assert [*story.ratios] == ["0.weight", "4.weight"]
+    assert len(story.throughput) == 450
 
 
 def test_norms_and_biases_are_not_decayed(tmp_path):
@@ -136,14 +229,20 @@ def test_patience_ends_a_run_that_is_not_getting_better(tmp_path):
 def test_the_range_test_leaves_no_trace_and_its_rate_is_written(tmp_path):
     given = {**TINY, "lr": "auto"}
     with Experiment.start(given, tmp_path) as found, Experiment.start(given, tmp_path) as fresh:
-        lr = found.find_lr()
+        lr = found.find_lr().suggestion
         assert found.settings.lr == lr
         assert f"\nlr = {lr}\n" in (found.folder / "settings.toml").read_text()
         assert '\nlr = "auto"\n' in (fresh.folder / "settings.toml").read_text()
         assert all(torch.equal(one, other) for one, other in zip(weights(found), weights(fresh), strict=True))
-        finish(found)
+        list(found.train(stop_after(2)))
+    told = json.loads((found.folder / "lr_finding.json").read_text(), parse_constant=pytest.fail)
+    assert told["suggestion"] == lr
     with Experiment.resume(found.folder) as again:
-        assert again.lr_range == found.lr_range
+        finish(again)
+    assert again.settings.lr == lr
+    story = records.story_of(again.folder)
+    assert (story.finding.suggestion, len(story.finding.lr)) == (lr, len(told["sweep"]["lr"]))
+    assert "Learning-rate range test" in (again.report()[-1]).read_text()
 
 
 def test_the_commit_is_that_of_the_task_file(tmp_path):
@@ -183,7 +282,7 @@ def test_divergence_is_said_and_the_last_checkpoint_stays(tmp_path):
         saved = run.checkpoint.read_bytes()
         with torch.no_grad():
             next(run.task.model.parameters()).fill_(math.nan)
-        with pytest.raises(ArithmeticError, match=r"loss is nan at step 7, lr 0.01.*--lr 0.001"):
+        with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 7, lr 0\.01"):
             finish(run)
     assert run.checkpoint.read_bytes() == saved
     assert [row["step"] for row in metrics.read(run.folder)] == [*range(1, 7)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,16 +15,16 @@ import torch
 from surefoot import choices, prepare, provenance, records
 from surefoot.checkpoint import CheckpointError
 from surefoot.diagnosis import Diagnosis, Finding
+from surefoot.events import needed
 from surefoot.files import write
 from surefoot.lock import Lock
 from surefoot.lr_finder import LRFinding
-from surefoot.metrics import Metrics, columns_in
 from surefoot.prepare import for_run, optimizer_of, prepared
-from surefoot.record import Record
-from surefoot.records import BEST, CHECKPOINT, DIAGNOSIS, FINDING, RATIOS, SETTINGS, TIMES
+from surefoot.records import BEST, CHECKPOINT, DIAGNOSIS, FINDING, SETTINGS
 from surefoot.run import Run
 from surefoot.settings import Settings, as_toml
 from surefoot.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from surefoot.tables import Tables
 from surefoot.tasks.base import Task
 from surefoot.tasks.load import TASKS
 from surefoot.tasks.trial import loss_of
@@ -44,6 +43,7 @@ class Experiment:
         settings: What to train and how.
         task: What its name stands for.
         folder: Where its files are.
+        events: Write events for TensorBoard, too.
 
     Attributes:
         rows: All updates so far.
@@ -51,7 +51,7 @@ class Experiment:
         findings: What goes wrong, as it was seen.
     """
 
-    def __init__(self, settings: Settings, task: Task, folder: Path) -> None:
+    def __init__(self, settings: Settings, task: Task, folder: Path, events: bool = False) -> None:
         self.settings, self.task, self.folder = settings, task, folder
         self.seconds = 0.0
         self.findings: list[Finding] = []
@@ -59,19 +59,20 @@ class Experiment:
             torch.set_num_threads(settings.threads)
         self.optimizer = optimizer_of(settings, task)
         self.run: Run | None = None
-        self._metrics: Metrics | None = None
-        self._others: dict[
-            str, Metrics
-        ] = {}  # tables whose rows are not for each update, or not the same each time
+        self._events = events
+        self._tables: Tables | None = None
+        if events:
+            needed()
         self._lock = Lock(folder)
 
     @classmethod
-    def start(cls, given: Mapping[str, Any], out: Path) -> Experiment:
+    def start(cls, given: Mapping[str, Any], out: Path, events: bool = False) -> Experiment:
         """A new run in a folder of its own, ``out/<task>-<n>``.
 
         Raises:
             ValueError: A setting is wrong; nothing was written.
             TaskError: The task is; nothing was written.
+        ImportError: ``events`` are asked for, and the package ``tensorboard`` is not installed.
             OSError: The folder cannot be made.
         """
         if out.exists() and not out.is_dir():
@@ -85,7 +86,7 @@ class Experiment:
                 (out / f"{Path(settings.task).stem}-{number}").mkdir()
                 folder = out / f"{Path(settings.task).stem}-{number}"
         try:
-            experiment = cls(settings, task, folder)
+            experiment = cls(settings, task, folder, events)
         except BaseException:
             folder.rmdir()
             raise
@@ -97,7 +98,7 @@ class Experiment:
         return experiment
 
     @classmethod
-    def resume(cls, folder: Path) -> Experiment:
+    def resume(cls, folder: Path, events: bool = False) -> Experiment:
         """The run in ``folder``, where its checkpoint is.
 
         Raises:
@@ -112,11 +113,13 @@ class Experiment:
                 f"{folder / CHECKPOINT} was not written by surefoot train: {error}"
             ) from error
         settings, task = prepared(given)
-        experiment = cls(settings, task, folder)
+        experiment = cls(settings, task, folder, events)
         try:
             run = experiment._build_run()
             kept = run.resume(folder / CHECKPOINT)
             experiment.seconds = kept["seconds"]
+            known = records.findings_in(folder)
+            experiment.findings = [finding for finding in known if finding.step <= run.step]
             experiment._open_tables(run.step)
         except BaseException:
             experiment.close()
@@ -134,8 +137,8 @@ class Experiment:
     def close(self) -> None:
         """Let the folder go; it is deleted if nothing was trained."""
         try:
-            for table in self._tables:
-                table.close()
+            if self._tables is not None:
+                self._tables.close()
         finally:
             if not self.rows and not self.checkpoint.exists():
                 for name in (SETTINGS, FINDING, *records.TABLES):
@@ -152,7 +155,7 @@ class Experiment:
     @property
     def rows(self) -> list[dict[str, float]]:
         """All updates so far, by the names of the columns of ``metrics.csv``."""
-        return [] if self._metrics is None else self._metrics.rows
+        return [] if self._tables is None else self._tables.rows
 
     @property
     def total_steps(self) -> int:
@@ -175,7 +178,7 @@ class Experiment:
         """Set the learning rate to what is found for this training; there is no trace on the model."""
         found = prepare.find_lr(self.settings, self.task, self.optimizer, self.total_steps)
         self.settings = replace(self.settings, lr=found.suggestion)
-        write(self.folder / FINDING, json.dumps(found.to_dict()))
+        records.keep(self.folder / FINDING, found.to_dict())
         self._write_settings()
         return found
 
@@ -207,25 +210,19 @@ class Experiment:
         )
         return self.run
 
-    def _open_tables(self, step: int, losses: Iterable[str] = ()) -> Metrics:
+    def _open_tables(self, step: int, losses: Iterable[str] = ()) -> Tables:
         """The tables up to a step; the names of losses are those of the first update, known from there on."""
-        held_out = [] if self.task.val_loader is None else ["loss", *self.task.metrics]
-        columns = ["step", "epoch", "loss", *(f"loss_{name}" for name in losses if name != "loss")]
-        columns += [*self._lr_names(), "grad_norm", "clip_coef"]
-        columns += [f"val_{name}" for name in held_out]
-        self._metrics = Metrics(self.folder, columns_in(self.folder) or columns if step else columns, step)
-        self._others = {
-            RATIOS: Metrics(self.folder, ["step", *self._weights()], step, RATIOS),
-            TIMES: Metrics(self.folder, ["step", "samples", "seconds", "waited"], step, TIMES),
-        }
-        return self._metrics
-
-    @property
-    def _tables(self) -> list[Metrics]:
-        return [*([] if self._metrics is None else [self._metrics]), *self._others.values()]
-
-    def _lr_names(self) -> list[str]:
-        return [f"lr_{group['name']}" for group in self.optimizer.param_groups]
+        self._tables = Tables(
+            self.folder,
+            groups=[group["name"] for group in self.optimizer.param_groups],
+            weights=self._weights(),
+            losses=losses,
+            held_out=[] if self.task.val_loader is None else ["loss", *self.task.metrics],
+            step=step,
+            every=max(1, self.total_steps // RATIO_ROWS),
+            events=self._events,
+        )
+        return self._tables
 
     def _weights(self) -> list[str]:
         """Names of what has two dimensions or more."""
@@ -245,7 +242,11 @@ class Experiment:
         if self.finished:
             return
         stop, started = False, time.monotonic() - self.seconds
-        watch = self._diagnosis()
+        watch, before = self._diagnosis(), [*self.findings]
+        known = {finding.kind for finding in before}  # before a resume
+
+        def new(found: Iterable[Finding]) -> list[Finding]:
+            return [finding for finding in found if finding.kind not in known]
 
         def asked() -> bool:
             nonlocal stop
@@ -261,52 +262,31 @@ class Experiment:
             patience=settings.patience or None,
             stopped=asked,
         ):
-            metrics = self._metrics or self._open_tables(0, record.losses)
-            row = self._row(record)
-            metrics.append(row)
-            self._note(record)
-            self.findings += watch(record)
+            row = (self._tables or self._open_tables(0, record.losses)).add(record)
+            self.findings += new(watch(record))
             self.seconds = time.monotonic() - started
-            last = record.step >= self.total_steps
-            if record.metrics is not None or record.last_of_pass or stop or last:
-                self.findings = watch.findings() if last else self.findings
+            if self.finished:
+                self.findings = [*before, *new(watch.findings())]
+            if record.metrics is not None or record.last_of_pass or stop or self.finished:
                 self.save(record.best)
             yield row
 
-    def _row(self, record: Record) -> dict[str, float]:
-        """What is written down of an update, and is the same whenever it is made."""
-        row = {"step": record.step, "epoch": record.epoch, "loss": record.loss}
-        row |= {f"loss_{name}": value for name, value in record.losses.items() if name != "loss"}
-        row |= dict(zip(self._lr_names(), record.lr, strict=True))
-        known = {"grad_norm": record.grad_norm, "clip_coef": record.clip_coef}
-        row |= {name: value for name, value in known.items() if value is not None}
-        row |= {f"val_{name}": value for name, value in (record.metrics or {}).items()}
-        return row
-
-    def _note(self, record: Record) -> None:
-        """Write down how long an update took, and now and then how large it is beside the weights."""
-        times = {"step": record.step, "samples": record.samples}
-        self._others[TIMES].append({**times, "seconds": record.seconds, "waited": record.waited})
-        stats = record.stats or {}
-        if record.step % max(1, self.total_steps // RATIO_ROWS) == 0:
-            known = {name: stats[name] for name in self._weights() if name in stats}
-            sizes = {name: norms.update / norms.param for name, norms in known.items() if norms.param > 0}
-            self._others[RATIOS].append({"step": record.step, **sizes})
-
     def _diagnosis(self) -> Diagnosis:
-        finding = records.finding_in(self.folder)
-        told = finding is not None and not finding["abstained"]
+        found = records.finding_in(self.folder)
+        sure = found is not None and not found.abstained
         return Diagnosis(
             names=self._weights(),
-            suggestion=finding["suggestion"] if finding and told else None,
-            interval=(finding["interval"][0], finding["interval"][1]) if finding and told else None,
+            suggestion=found.suggestion if found and sure else None,
+            interval=found.interval if found and sure else None,
             planned_steps=self.total_steps,
         )
 
     def last_words(self) -> str:
         """What the task has to show at the end, such as a sample; empty where it has nothing."""
-        self.task.model.eval()
-        return "" if self.task.finish is None else self.task.finish(self.task.model)
+        if self.task.finish is None:
+            return ""
+        with self.run.averaged() if self.run else nullcontext():
+            return self.task.finish(self.task.model.eval())
 
     def save(self, best: bool = False) -> None:
         """Bring the tables to the disk, then write the checkpoint: it is never ahead of them.
@@ -315,17 +295,17 @@ class Experiment:
             best: Write it as the best one, too.
         """
         assert self.run is not None
-        for table in self._tables:
-            table.flush()
-        told = [{"message": each.message, "advice": each.advice} for each in self.findings]
-        write(self.folder / DIAGNOSIS, json.dumps(told))
-        for path in (self.checkpoint, *([self.folder / BEST] if best else [])):
+        if self._tables is not None:
+            self._tables.flush()
+        records.keep(self.folder / DIAGNOSIS, [asdict(finding) for finding in self.findings])
+        # The best one first: the checkpoint knows of it, and who resumes it makes no other.
+        for path in (*([self.folder / BEST] if best else []), self.checkpoint):
             self.run.save(
                 path, settings=self.settings.shown(), seconds=self.seconds, total_steps=self.total_steps
             )
 
     def report(self) -> list[Path]:
-        """Draw the pictures and write the page; returns the files.
+        """Write the page; returns the files of the run.
 
         Needs a checkpoint.
         """

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from surefoot import checkpoint, metrics, report
 from surefoot.checkpoint import CheckpointError
 from surefoot.choices import OPTIMIZERS, scheduler
+from surefoot.diagnosis import Finding
 from surefoot.files import write
 from surefoot.lr_scheduler import Scheduler
-from surefoot.report import Finding, Story
+from surefoot.report import Story
 from surefoot.settings import Settings, read
 
 __all__ = [
@@ -31,8 +32,10 @@ __all__ = [
     "TIMES",
     "Records",
     "finding_in",
+    "findings_in",
     "found",
     "held_out",
+    "keep",
     "kept",
     "shown",
     "story_of",
@@ -44,6 +47,8 @@ FINDING, DIAGNOSIS = "lr_finding.json", "diagnosis.json"
 RATIOS, TIMES = "ratios", "times"
 TABLES = tuple(f"{name}.{kind}" for name in ("metrics", RATIOS, TIMES) for kind in ("csv", "jsonl"))
 SETTINGS = "settings.toml"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -140,14 +145,41 @@ def kept(folder: Path) -> dict[str, Any]:
     return extra
 
 
-def finding_in(folder: Path) -> dict[str, Any] | None:
+def keep(path: Path, value: Any) -> None:
+    """Write plain values as JSON, which has no number for what is not finite: it is null."""
+    write(path, json.dumps(_finite(value)))
+
+
+def finding_in(folder: Path) -> report.Finding | None:
     """How the learning rate of a run was found, if it was.
 
     Raises:
         ValueError: The file is damaged.
     """
-    found: dict[str, Any] | None = _json(folder / FINDING)
-    return found
+
+    def read(found: Any) -> report.Finding:
+        sweep = found["sweep"]
+        return report.Finding(
+            lr=sweep["lr"],
+            loss=sweep["loss"],
+            fitted=sweep["fitted"],
+            suggestion=found["suggestion"],
+            interval=None if found["abstained"] else (found["interval"][0], found["interval"][1]),
+            reason=found["reason"],
+            trials=len(found["trials"]),
+            abstained=found["abstained"],
+        )
+
+    return _json(folder / FINDING, read, None)
+
+
+def findings_in(folder: Path) -> list[Finding]:
+    """What went wrong in a run, as it was seen.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    return _json(folder / DIAGNOSIS, lambda found: [Finding(**each) for each in found], [])
 
 
 def story_of(folder: Path) -> Story:
@@ -159,20 +191,19 @@ def story_of(folder: Path) -> Story:
     """
     own, run = kept(folder), Records.read(folder)
     rows, settings = run.rows, run.settings
-    groups = {
-        name: name.removeprefix("lr_").replace("_", " and ") for name in rows[0] if name.startswith("lr_")
-    }
+    rates = [name for name in (rows[0] if rows else {}) if name.startswith("lr_")]
+    groups = {name: name.removeprefix("lr_").replace("_", " and ") for name in rates}
     planned = _planned(settings, own["total_steps"])
     ratios, times = metrics.read(folder, RATIOS), metrics.read(folder, TIMES)
     took = {row["step"]: row["samples"] / row["seconds"] for row in times if row["seconds"] > 0}
     measured = dict.fromkeys(name for row in rows for name in row if name.startswith(("val_", "loss_")))
     return Story(
-        title=f"{folder.name}: {settings.task}",
+        title=folder.name,
         result=f"{run.result} Training took {own['seconds']:.1f} s.",
-        diagnoses=tuple(f"{each['message']}; {each['advice']}" for each in _json(folder / DIAGNOSIS) or []),
+        diagnoses=tuple((each.message, each.advice) for each in findings_in(folder)),
         settings=settings.shown(),
         resume=f"surefoot train --resume {shlex.quote(str(folder))}",
-        finding=_finding(finding_in(folder)),
+        finding=finding_in(folder),
         planned=dict.fromkeys(groups.values(), planned) if planned else {},
         step=[row["step"] for row in rows],
         epoch=[row["epoch"] for row in rows],
@@ -202,13 +233,25 @@ def write_report(folder: Path) -> list[Path]:
     return [folder / name for name in names if (folder / name).exists()]
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, read: Callable[[Any], Read], absent: Read) -> Read:
+    """What a file of JSON says."""
     if not path.exists():
-        return None
+        return absent
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        return read(json.loads(path.read_text(encoding="utf-8")))
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, or of another version of Surefoot ({type(error).__name__}: {error}): delete it to go "
+            "on without it"
+        ) from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[float | None]:
@@ -227,19 +270,3 @@ def _planned(settings: Settings, total_steps: int) -> list[float]:
         return []
     (values,) = planned.values(total_steps)["lr"].values()
     return values
-
-
-def _finding(found: dict[str, Any] | None) -> Finding | None:
-    if found is None:
-        return None
-    sweep = found["sweep"]
-    return Finding(
-        lr=sweep["lr"],
-        loss=sweep["loss"],
-        fitted=sweep["fitted"],
-        suggestion=found["suggestion"],
-        interval=None if found["abstained"] else tuple(found["interval"]),
-        reason=found["reason"],
-        trials=len(found["trials"]),
-        abstained=found["abstained"],
-    )

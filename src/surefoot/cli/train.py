@@ -18,6 +18,7 @@ from surefoot.experiment import Experiment
 from surefoot.records import held_out, shown
 from surefoot.tasks import TaskError
 from surefoot.train import stop_on_signal
+from surefoot.update import NonFiniteLossError
 
 
 @app.command()
@@ -48,6 +49,9 @@ def train(
         Path | None,
         typer.Option(help="A run to go on with: its folder.", autocompletion=shared.complete_runs),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write events for TensorBoard to the run's folder, too.")
+    ] = False,
 ) -> None:
     """Train a task and report how it went.
 
@@ -62,10 +66,10 @@ def train(
         typed = [*shared.flags(context), *(["settings"] if settings else [])]
         if typed:
             usage_error(f"--resume keeps the settings of the run: leave out {', '.join(typed)}.")
-        experiment = Experiment.resume(shared.run_folder(resume, out))
+        experiment = Experiment.resume(shared.run_folder(resume, out), tensorboard)
     else:
         try:
-            experiment = Experiment.start(shared.given(context, settings), out)
+            experiment = Experiment.start(shared.given(context, settings), out, tensorboard)
         except ValueError as error:
             usage_error(str(error))
     with experiment:
@@ -81,6 +85,10 @@ def _train(experiment: Experiment) -> None:
         else:
             console.print("Interrupted before anything was saved: there is nothing to resume.")
         raise typer.Exit(STOPPED) from None
+    except NonFiniteLossError as error:
+        assert experiment.settings.lr is not None
+        lower = f"{experiment.settings.lr / 10:.2g}"
+        raise NonFiniteLossError(f"{error}. Start again with a lower rate, such as --lr {lower}") from error
     except (OSError, TaskError):
         if experiment.checkpoint.exists():
             _say_how_to_go_on(
@@ -99,13 +107,13 @@ def _find_train_report(experiment: Experiment) -> None:
     with stop_on_signal() as stopped, _progress() as progress:
         total, done = experiment.total_steps, len(experiment.rows)
         bar = progress.add_task("Training", total=total, completed=done, loss=math.nan, lr=0.0)
-        told = 0
+        told = {finding.kind for finding in experiment.findings}  # before a resume
         for row in experiment.train(stopped):
-            for finding in experiment.findings[told:]:
-                progress.console.print(
-                    f"[yellow]{escape(finding.message)}[/] {escape(finding.advice)}", soft_wrap=True
-                )
-            told = max(told, len(experiment.findings))
+            for finding in experiment.findings:
+                if finding.kind not in told:
+                    told.add(finding.kind)
+                    said = f"[yellow]{escape(finding.message)}[/] {escape(finding.advice)}"
+                    progress.console.print(said, soft_wrap=True)
             progress.update(bar, completed=row["step"], loss=row["loss"], lr=_lr(row))
             if held_out(row) or row["step"] % experiment.steps_of_a_pass == 0:
                 progress.console.print(_line(row, experiment))

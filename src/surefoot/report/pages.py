@@ -120,11 +120,8 @@ def _numbers(story: Story) -> dict[str, str]:
     return facts
 
 
-def _diagnoses(sentences: Sequence[str]) -> str:
-    items = []
-    for sentence in sentences:
-        wrong, _, remedy = sentence.partition("; ")
-        items.append(f"<li>{escape(wrong)}{'; ' if remedy else ''}<span>{escape(remedy)}</span></li>")
+def _diagnoses(pairs: Sequence[tuple[str, str]]) -> str:
+    items = [f"<li>{escape(wrong)} <span>{escape(remedy)}</span></li>" for wrong, remedy in pairs]
     return f"<ul class=diagnoses>{''.join(items)}</ul>" if items else ""
 
 

@@ -66,7 +66,7 @@ class Story:
     Attributes:
         title: What was trained.
         result: The outcome in one sentence.
-        diagnoses: What is wrong, and after a semicolon what to try; a sentence each.
+        diagnoses: What is wrong and what to try, pairs of sentences.
         settings: Name and value of each setting.
         resume: The shell command that goes on with the run.
         finding: The learning-rate range test before it.
@@ -95,7 +95,7 @@ class Story:
 
     title: str
     result: str = ""
-    diagnoses: tuple[str, ...] = ()
+    diagnoses: Sequence[tuple[str, str]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     resume: str = ""
     finding: Finding | None = None
