@@ -2,7 +2,8 @@ import pytest
 import tiny
 import torch
 
-from surefoot.prepare import find_lr, optimizer_of, prepared
+from surefoot.prepare import find_lr, for_run, optimizer_of, prepared, total_steps, updates_of_a_pass
+from surefoot.settings import Settings
 from surefoot.tasks import TASKS, Task, TaskError
 
 TINY = {"task": tiny.PATH}
@@ -57,12 +58,33 @@ def test_settings_that_the_task_cannot_follow_are_said(monkeypatch, given, messa
         prepared({"task": "endless", **given})
 
 
-def test_a_range_test_of_any_batches_leaves_no_trace():
-    settings, task = prepared(TINY)
+@pytest.mark.parametrize("given", [{}, {"accumulate": 3, "dtype": "bfloat16"}, {"dtype": "float16"}])
+def test_a_range_test_of_any_batches_leaves_no_trace(given):
+    settings, task = prepared({**TINY, **given})
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     optimizer = optimizer_of(settings, task)
-    lr, seen = find_lr(task, optimizer)
-    assert 1e-5 < lr < 10
-    assert len(seen["lr"]) == len(seen["loss"])
+    found = find_lr(settings, task, optimizer, total_steps(settings, task), "sweep")
+    assert 1e-5 < found.suggestion < 10
     assert all(torch.equal(before[name], value) for name, value in task.model.state_dict().items())
     assert not optimizer.state
+
+
+@pytest.mark.parametrize(
+    ("given", "each", "total"),
+    [
+        ({}, 8, 16),
+        ({"accumulate": 3}, 3, 6),
+        ({"accumulate": 8}, 1, 2),
+        ({"accumulate": 9, "steps": 5}, 1, 5),
+    ],
+)
+def test_batches_that_are_taken_together_make_fewer_updates(given, each, total):
+    settings, task = prepared({**TINY, **given})
+    assert (updates_of_a_pass(settings, task), total_steps(settings, task)) == (each, total)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_loss_of_half_precision_is_scaled(dtype):
+    made = for_run(Settings(dtype=dtype, accumulate=2))
+    assert made["autocast"] is (None if dtype == "float32" else getattr(torch, dtype))
+    assert (made["scaler"] is not None, made["accumulate"]) == (dtype == "float16", 2)

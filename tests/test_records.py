@@ -1,8 +1,14 @@
+import json
 import math
 
 import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
 
-from surefoot import records
+from surefoot import records, report
+from surefoot.diagnosis import Finding
+from surefoot.experiment import Experiment
 from surefoot.records import Records
 from surefoot.settings import Settings, as_toml
 
@@ -48,3 +54,85 @@ def test_folders_of_runs_are_found_in_order(folder):
 def test_a_folder_that_is_not_of_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is not the folder of a run: it has no settings\.toml"):
         Records.read(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that clips and warms up, of which two passes of three are done."""
+    given = {"task": tiny.PATH, "epochs": 3, "clip_norm": 0.1, "schedule": "cosine", "warmup": 4}
+    asked = iter(range(100))
+    with Experiment.start(given, tmp_path_factory.mktemp("runs")) as run:
+        list(run.train(lambda: next(asked) == 15))
+    return run.folder
+
+
+def test_a_run_that_is_under_way_is_told(trained):
+    story = records.story_of(trained)
+    assert story.title == "tiny-1"
+    assert story.result.startswith("On the held-out data: loss 0.")
+    assert "after 2/3 epochs. Training took" in story.result
+    assert story.resume == f"surefoot train --resume {trained}"
+    assert list(story.step) == [*range(1, 17)]
+    assert 0 < min(story.clip_coef) < 1
+    assert min(story.grad_norm) > 0
+    assert min(story.throughput) > 0
+    assert records.write_report(trained)[-1].name == "report.html"
+
+
+def test_the_rates_of_the_plan_are_those_that_were(trained):
+    story = records.story_of(trained)
+    assert list(story.planned) == list(story.lr) == ["weights", "biases and norms"]
+    for group, rates in story.lr.items():
+        assert len(story.planned[group]) == 24
+        assert rates == pytest.approx(story.planned[group][:16])
+
+
+@pytest.mark.parametrize("settings", [Settings(lr=0.1, schedule="plateau"), Settings()])
+def test_what_is_not_known_before_is_not_planned(trained, settings):
+    (trained / "settings.toml").write_text(as_toml(settings))
+    assert records.story_of(trained).planned == {}
+
+
+DAMAGED = ["{", "[3]", "3", "null", '{"sweep": {}}', '[{"kind": "diverged"}]']
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_damaged_files_are_named(folder, text):
+    (folder / "lr_finding.json").write_text(text)
+    (folder / "diagnosis.json").write_text(text)
+    with pytest.raises(ValueError, match=r"lr_finding\.json is damaged, or of another version.*delete it"):
+        records.finding_in(folder)
+    with pytest.raises(ValueError, match=r"diagnosis\.json is damaged, or of another version.*delete it"):
+        records.findings_in(folder)
+
+
+def test_what_was_found_is_read_again(folder):
+    assert (records.finding_in(folder), records.findings_in(folder)) == (None, [])
+    found = Finding("diverged", 30, "The loss diverged.", "Lower the rate.")
+    records.keep(folder / "diagnosis.json", [vars(found)])
+    sweep = {"lr": (0.1, 0.2), "loss": (1.0, math.inf), "fitted": (math.nan, 1.0)}
+    told = {"sweep": sweep, "suggestion": 0.1, "interval": (0.05, 0.2), "reason": "so", "trials": []}
+    records.keep(folder / "lr_finding.json", {**told, "abstained": True})
+    assert records.findings_in(folder) == [found]
+    assert records.finding_in(folder) == report.Finding(
+        lr=[0.1, 0.2],
+        loss=[1.0, None],
+        fitted=[None, 1.0],
+        suggestion=0.1,
+        reason="so",
+        trials=0,
+        abstained=True,
+    )
+
+
+VALUES = st.recursive(
+    st.none() | st.floats() | st.integers() | st.text(),
+    lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+)
+
+
+@given(VALUES)
+def test_what_is_kept_is_json_for_everyone(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("kept") / "a.json"
+    records.keep(path, value)
+    json.loads(path.read_text(), parse_constant=pytest.fail)

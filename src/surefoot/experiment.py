@@ -55,6 +55,7 @@ class Experiment:
         self.settings, self.task, self.folder = settings, task, folder
         self.seconds = 0.0
         self.findings: list[Finding] = []
+        self._kept: list[Finding] = []  # of these, what is in the folder
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.optimizer = optimizer_of(settings, task)
@@ -118,8 +119,8 @@ class Experiment:
             run = experiment._build_run()
             kept = run.resume(folder / CHECKPOINT)
             experiment.seconds = kept["seconds"]
-            known = records.findings_in(folder)
-            experiment.findings = [finding for finding in known if finding.step <= run.step]
+            experiment._kept = records.findings_in(folder)
+            experiment.findings = [found for found in experiment._kept if found.step <= run.step]
             experiment._open_tables(run.step)
         except BaseException:
             experiment.close()
@@ -297,7 +298,9 @@ class Experiment:
         assert self.run is not None
         if self._tables is not None:
             self._tables.flush()
-        records.keep(self.folder / DIAGNOSIS, [asdict(finding) for finding in self.findings])
+        if self.findings != self._kept:
+            records.keep(self.folder / DIAGNOSIS, [asdict(finding) for finding in self.findings])
+            self._kept = [*self.findings]
         # The best one first: the checkpoint knows of it, and who resumes it makes no other.
         for path in (*([self.folder / BEST] if best else []), self.checkpoint):
             self.run.save(

@@ -229,7 +229,7 @@ def write_report(folder: Path) -> list[Path]:
         ValueError: A file is damaged.
     """
     write(folder / "report.html", report.page(story_of(folder)))
-    names = (CHECKPOINT, BEST, SETTINGS, FINDING, *TABLES, "report.html")
+    names = (CHECKPOINT, BEST, SETTINGS, FINDING, DIAGNOSIS, *TABLES, "report.html")
     return [folder / name for name in names if (folder / name).exists()]
 
 

@@ -1,3 +1,4 @@
+import os
 import re
 import sys
 
@@ -14,6 +15,9 @@ from surefoot.param_groups import no_decay, param_groups
 def surefoot(tmp_path, monkeypatch, capsys):
     """Run the command in an empty folder; returns its exit code and all it printed, without frames and breaks."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        os, "fsync", lambda file: None
+    )  # many runs; what a loss of power leaves is tested elsewhere
     path = list(sys.path)
 
     def run(*arguments):

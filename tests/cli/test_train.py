@@ -11,6 +11,7 @@ import tomllib
 import pytest
 import tiny
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from surefoot import archive, cli
 from surefoot.experiment import Experiment
@@ -19,13 +20,11 @@ from surefoot.lock import Lock
 TRAIN = ["train", tiny.PATH]
 PROGRAM = [sys.executable, "-c", "from surefoot.cli import main; main()"]
 FILES = {
+    "best.safetensors",
     "checkpoint.safetensors",
-    "loss.png",
-    "metrics.csv",
-    "metrics.jsonl",
     "report.html",
-    "schedule.png",
     "settings.toml",
+    *(f"{name}.{kind}" for name in ("metrics", "ratios", "times") for kind in ("csv", "jsonl")),
 }
 
 
@@ -49,9 +48,11 @@ def test_train_digits_ends_with_accuracy_time_and_files(surefoot):
 def test_a_rate_that_is_not_given_is_found_by_a_range_test(surefoot, tmp_path):
     code, said = surefoot(*TRAIN, "--lr", "auto")
     assert code == 0
-    assert re.search(r"Range test: learning rate \d\.\d\de-0\d", said)
+    assert re.search(
+        r"Learning rate [\d.e-]+, likely [\d.e-]+ to [\d.e-]+ \(confidence \d+%, \d+ batches\)", said
+    )
     folder = tmp_path / "runs" / "tiny-1"
-    assert {path.name for path in folder.iterdir()} == {*FILES, "lr_range.png"}
+    assert {path.name for path in folder.iterdir()} == {*FILES, "lr_finding.json"}
     for path in folder.iterdir():
         assert path.name in said
         assert path.stat().st_size > 0
@@ -61,7 +62,7 @@ def test_a_file_of_the_users_is_trained_with_its_own_settings(surefoot, tmp_path
     code, said = surefoot(*TRAIN)
     assert code == 0
     assert "above or below" in said
-    assert "Range test" not in said
+    assert "Learning rate" not in said
     assert re.search(r"epoch 1/2 loss \d\.\d{4} held-out loss +\d\.\d{4} accuracy +\d+\.\d\d% lr 8\.", said)
     assert said.endswith("runs/tiny-1/ in training: False")  # the task's last words
     assert {path.name for path in (tmp_path / "runs/tiny-1").iterdir()} == FILES
@@ -78,6 +79,9 @@ def test_every_setting_reaches_the_run_and_its_file(surefoot, tmp_path):
         "weight_decay": 0.1,
         "betas": [0.8, 0.9],
         "clip_norm": 2.0,
+        "accumulate": 2,
+        "ema": 0.9,
+        "dtype": "bfloat16",
         "evaluate_every": 4,
         "patience": 7,
         "threads": torch.get_num_threads(),
@@ -247,15 +251,14 @@ def test_ctrl_c_saves_and_the_printed_command_ends_with_the_same_weights(surefoo
 
 def stops_in_step_7(signal_number, monkeypatch):
     """The process signals itself while a step is made."""
-    from surefoot import experiment
+    module = sys.modules["surefoot.train"]
 
-    def train(run, epochs, original=experiment.train):
-        for record in original(run, epochs):
-            if record.step == 7:
-                os.kill(os.getpid(), signal_number)
-            yield record
+    def update(run, *arguments, original=module.update):
+        if run.step == 6:
+            os.kill(os.getpid(), signal_number)
+        return original(run, *arguments)
 
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(module, "update", update)
 
 
 def test_sigterm_saves_after_the_step_and_ends_with_the_code_that_help_tells(surefoot, tmp_path, monkeypatch):
@@ -269,6 +272,82 @@ def test_sigterm_saves_after_the_step_and_ends_with_the_code_that_help_tells(sur
     assert len(lines(tmp_path / "runs/tiny-1/metrics.jsonl")) == 7
     assert "SIGTERM" in surefoot("train", "--help")[1]
     assert "exit code 130" in surefoot("train", "--help")[1]
+
+
+def test_events_are_written_on_request_and_go_on_after_a_resume(surefoot, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stops_in_step_7(signal.SIGTERM, patched)
+        assert surefoot(*TRAIN, "--tensorboard")[0] == cli.STOPPED
+    assert surefoot("train", "--resume", "tiny-1", "--tensorboard")[0] == 0
+    read = EventAccumulator(str(tmp_path / "runs/tiny-1"), size_guidance={"scalars": 0}).Reload()
+    rows = lines(tmp_path / "runs/tiny-1/metrics.jsonl")
+    assert {*read.Tags()["scalars"]} == {name for row in rows for name in row if name != "step"}
+    for name in ("loss", "val_accuracy"):
+        seen = [(event.step, pytest.approx(event.value)) for event in read.Scalars(name)]
+        assert seen == [(row["step"], row[name]) for row in rows if name in row]
+    assert "tensorboard" not in (tmp_path / "runs/tiny-1/settings.toml").read_text()
+
+
+def test_events_without_their_package_are_one_sentence_and_nothing_is_written(
+    surefoot, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, said = surefoot(*TRAIN, "--tensorboard")
+    assert (code, said) == (1, "Error: --tensorboard needs tensorboard: pip install 'surefoot[tensorboard]'")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+HIGH = """
+import torch
+
+def task():
+    model = torch.nn.Linear(1, 1, bias=False)
+    data = torch.ones(32, 1).split(4)
+    settings = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "steps": 160, "weight_decay": 0.0}
+    return {"model": model, "loss": lambda model, x: model(x).pow(2).mean(), "train_loader": data, "settings": settings}
+"""
+
+
+def test_what_goes_wrong_is_said_once_when_it_does(surefoot, tmp_path):
+    (tmp_path / "high.py").write_text(HIGH)
+    code, said = surefoot("train", "high.py", "--lr", "1.025")
+    assert code == 0
+    assert said.count("The loss diverged: it is about") == 1
+    assert said.index("The loss diverged") < said.index("epoch 20/20")
+    (finding,) = (
+        each
+        for each in json.loads((tmp_path / "runs/high-1/diagnosis.json").read_text())
+        if each["kind"] == "diverged"
+    )
+    assert finding["message"] in said
+    assert "diagnosis.json" in said
+
+
+def test_a_loss_that_is_not_finite_is_answered_with_a_lower_rate(surefoot, tmp_path):
+    (tmp_path / "high.py").write_text(HIGH)
+    code, said = surefoot("train", "high.py", "--lr", "1e6")
+    assert code == 1
+    assert "Error: the loss is inf at step" in said
+    assert said.endswith("Start again with a lower rate, such as --lr 1e+05")
+    assert lines(tmp_path / "runs/high-1/metrics.jsonl")
+
+
+def test_a_rate_that_is_not_sure_is_said_to_be_so(surefoot, tmp_path):
+    (tmp_path / "flat.py").write_text(HIGH.replace("model(x).pow(2).mean()", "model(x).mean() * 0 + 1.0"))
+    code, said = surefoot("train", "flat.py", "--lr", "auto", "--steps", "20")
+    assert code == 0, said
+    assert "No learning rate to suggest." in said
+    assert "Going on with the safest that was seen" in said
+    assert json.loads((tmp_path / "runs/flat-1/lr_finding.json").read_text())["abstained"]
+    assert "No learning rate to suggest." in surefoot("find-lr", "flat.py", "--steps", "20")[1]
+
+
+def test_a_file_that_is_damaged_is_named(surefoot, tmp_path):
+    surefoot(*TRAIN)
+    (tmp_path / "runs/tiny-1/diagnosis.json").write_text("{")
+    for command in (["report", "tiny-1"], ["train", "--resume", "tiny-1"]):
+        code, said = surefoot(*command)
+        assert (code, "runs/tiny-1/diagnosis.json is damaged" in said) == (1, True), said
 
 
 def test_ctrl_c_while_the_report_is_drawn_says_how_to_get_it(surefoot, monkeypatch):
@@ -332,6 +411,8 @@ def test_metrics_are_tables_of_the_same_rows(surefoot, tmp_path):
         "loss",
         "lr_weights",
         "lr_biases_norms",
+        "grad_norm",
+        "clip_coef",
         "val_loss",
         "val_accuracy",
     ]

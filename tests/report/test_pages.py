@@ -42,7 +42,7 @@ def evil():
     return Story(
         EVIL,
         EVIL,
-        (EVIL,),
+        [(EVIL, EVIL)],
         {EVIL: EVIL},
         EVIL,
         finding(reason=EVIL),
@@ -70,8 +70,8 @@ def test_every_text_is_told():
     for text in (
         "<h1>digits-3: handwritten digits</h1>",
         "97.83 % of the held-out images are right.",
-        "at 61 % of the steps; <span>raise clip_norm.</span>",
-        "<li>Loading takes long.<span></span></li>",
+        "<li>The gradients were clipped at 61 % of the steps. <span>Raise clip_norm.</span></li>",
+        "passes waiting for data. <span>Set num_workers.</span>",
         "<tr><th>task</th><td>digits</td></tr>",
         "<pre tabindex=0>surefoot train --resume runs/digits-3</pre>",
         "<li><b>240</b><span>steps</span></li>",
