@@ -183,7 +183,7 @@ def test_what_goes_wrong_is_kept_through_a_resume_and_told_once(tmp_path, monkey
         assert "diverged" in kinds
         assert len(set(kinds)) == len(kinds)
         assert records.findings_in(run.folder) == run.findings
-        page = run.report()[-1].read_text()
+        page = run.report().read_text()
         assert all(escape(finding.advice) in page for finding in run.findings)
 
 
@@ -247,7 +247,7 @@ def test_the_range_test_leaves_no_trace_and_its_rate_is_written(tmp_path):
     assert again.settings.lr == lr
     story = records.story_of(again.folder)
     assert (story.finding.suggestion, len(story.finding.lr)) == (lr, len(told["sweep"]["lr"]))
-    assert "Learning-rate range test" in (again.report()[-1]).read_text()
+    assert "Learning-rate range test" in again.report().read_text()
 
 
 def test_the_commit_is_that_of_the_task_file(tmp_path):

@@ -89,7 +89,7 @@ def test_importing_is_light():
     assert result.stdout.strip() == "[]"
 
 
-def test_a_first_step_does_not_import_torchs_compiler():
+def test_a_first_step_and_a_range_test_do_not_import_torchs_compiler():
     """As torch's own optimizers do, which takes a second."""
     program = (
         "import sys, torch, surefoot\n"
@@ -97,6 +97,11 @@ def test_a_first_step_does_not_import_torchs_compiler():
         "optimizer = surefoot.SGD([weight])\n"
         "weight.sum().backward()\n"
         "optimizer.step(), optimizer.zero_grad(), optimizer.state_dict()\n"
+        "model, data = torch.nn.Linear(2, 1), [(torch.ones(4, 2), torch.ones(4, 1))] * 4\n"
+        "optimizer = surefoot.SGD(model.parameters())\n"
+        "planned = lambda optimizer: surefoot.lr_scheduler.OneCycleLR(optimizer, 0.1, 40)\n"
+        "how = {'schedule': planned, 'total_steps': 40, 'effort': 'sweep'}\n"
+        "surefoot.find_lr(model, optimizer, torch.nn.MSELoss(), data, **how)\n"
         "print('torch._dynamo' in sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

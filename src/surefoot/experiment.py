@@ -307,8 +307,8 @@ class Experiment:
                 path, settings=self.settings.shown(), seconds=self.seconds, total_steps=self.total_steps
             )
 
-    def report(self) -> list[Path]:
-        """Write the page; returns the files of the run.
+    def report(self) -> Path:
+        """Write the page; returns its path.
 
         Needs a checkpoint.
         """

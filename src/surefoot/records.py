@@ -27,6 +27,7 @@ __all__ = [
     "DIAGNOSIS",
     "FINDING",
     "RATIOS",
+    "REPORT",
     "SETTINGS",
     "TABLES",
     "TIMES",
@@ -46,7 +47,7 @@ CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 FINDING, DIAGNOSIS = "lr_finding.json", "diagnosis.json"
 RATIOS, TIMES = "ratios", "times"
 TABLES = tuple(f"{name}.{kind}" for name in ("metrics", RATIOS, TIMES) for kind in ("csv", "jsonl"))
-SETTINGS = "settings.toml"
+SETTINGS, REPORT = "settings.toml", "report.html"
 
 Read = TypeVar("Read")
 
@@ -220,17 +221,16 @@ def story_of(folder: Path) -> Story:
     )
 
 
-def write_report(folder: Path) -> list[Path]:
-    """Write the page of a run; returns the run's files.
+def write_report(folder: Path) -> Path:
+    """Write the page of a run; returns its path.
 
     Raises:
         CheckpointError: Nothing was saved yet.
-        OSError: A file cannot be written.
+        OSError: The file cannot be written.
         ValueError: A file is damaged.
     """
-    write(folder / "report.html", report.page(story_of(folder)))
-    names = (CHECKPOINT, BEST, SETTINGS, FINDING, DIAGNOSIS, *TABLES, "report.html")
-    return [folder / name for name in names if (folder / name).exists()]
+    write(folder / REPORT, report.page(story_of(folder)))
+    return folder / REPORT
 
 
 def _json(path: Path, read: Callable[[Any], Read], absent: Read) -> Read:

@@ -11,7 +11,7 @@ NAMES = ["run", "task", "optimizer", "lr", "done", "loss", "accuracy", "age"]
 @pytest.fixture
 def trained(surefoot, tmp_path, monkeypatch):
     """Three runs, the last of which was made before the others."""
-    monkeypatch.setattr(Experiment, "report", lambda self: [])  # no pictures
+    monkeypatch.setattr(Experiment, "report", lambda self: None)  # no pages
     surefoot("train", tiny.PATH, "--lr", "1e-5", "--epochs", "1")
     surefoot("train", tiny.PATH, "--optimizer", "sgd", "--lr", "0.1", "--epochs", "4")
     surefoot("train", tiny.PATH, "--lr", "0.02", "--steps", "3")

@@ -31,7 +31,7 @@ def report(
     if len(folders) > 1 and (out.is_dir() or not out.parent.is_dir()):
         plain_usage_error(f"--out is {str(out)!r}: name a file in a folder that exists")
     for folder in folders:
-        _say(records.write_report(folder)[-1])
+        _say(records.write_report(folder))
     if len(folders) > 1:
         files.write(out, compare(_told_apart(folders)))
         _say(out)

@@ -15,7 +15,7 @@ from rich.table import Table
 from surefoot.cli import shared
 from surefoot.cli.shared import STOPPED, app, console, say_finding, usage_error
 from surefoot.experiment import Experiment
-from surefoot.records import held_out, shown
+from surefoot.records import BEST, REPORT, held_out, shown
 from surefoot.tasks import TaskError
 from surefoot.train import stop_on_signal
 from surefoot.update import NonFiniteLossError
@@ -116,12 +116,13 @@ def _find_train_report(experiment: Experiment) -> None:
                     progress.console.print(said, soft_wrap=True)
             progress.update(bar, completed=row["step"], loss=row["loss"], lr=_lr(row))
             if held_out(row) or row["step"] % experiment.steps_of_a_pass == 0:
-                progress.console.print(_line(row, experiment))
+                progress.console.print(_line(row, experiment), soft_wrap=True)
     if not experiment.finished:
         step = experiment.rows[-1]["step"]
         _say_how_to_go_on(experiment, f"Stopped and saved after step {step}. Go on with:")
         raise typer.Exit(STOPPED)
-    _summary(experiment, experiment.report())
+    experiment.report()
+    _summary(experiment)
 
 
 def _say_how_to_go_on(experiment: Experiment, sentence: str) -> None:
@@ -170,13 +171,18 @@ def _line(row: dict[str, float], experiment: Experiment) -> str:
     return f"{where}  loss {row['loss']:.4f}{results}  lr {_lr(row):.2e}"
 
 
-def _summary(experiment: Experiment, files: list[Path]) -> None:
+def _summary(experiment: Experiment) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    looks = [row for row in experiment.rows if "val_loss" in row]
     for name, value in held_out(experiment.rows[-1]).items():
         table.add_row(f"Validation {name}", f"[bold]{shown(name, value)}[/]")
+    best = min(looks, key=lambda row: row["val_loss"], default={})
+    if best and best["step"] != experiment.rows[-1]["step"]:
+        table.add_row("at best", f"{shown('loss', best['val_loss'])}, at step {best['step']}")
     table.add_row("Training time", f"{experiment.seconds:.1f} s")
-    table.add_row("Files", ", ".join(escape(path.name) for path in files))
-    table.add_row("In", escape(f"{experiment.folder}/"))
+    table.add_row("Report", escape(str(experiment.folder / REPORT)))
+    if looks:
+        table.add_row("Best weights", escape(str(experiment.folder / BEST)))
     table.columns[1].overflow = "fold"  # a path that is cut cannot be opened
     console.print()
     console.print(table)

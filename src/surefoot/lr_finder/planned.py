@@ -18,6 +18,7 @@ from surefoot.checks import whole
 from surefoot.curves import Curve, parse
 from surefoot.lr_scheduler import Scheduler
 from surefoot.lr_scheduler.hyperparameters import read
+from surefoot.optimizers.groups import hidden_from_compiler
 
 __all__ = ["DEFAULT_STEPS", "Planned", "Schedule"]
 
@@ -204,6 +205,8 @@ def _built(schedule: Any, optimizer: torch.optim.Optimizer) -> Any:
 
 class _StandIn(torch.optim.Optimizer):
     """An optimizer's groups with a parameter of no concern in each."""
+
+    add_param_group = hidden_from_compiler(torch.optim.Optimizer.add_param_group)
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         own = ("params", "param_names", "frozen")
