@@ -5,9 +5,13 @@ import tiny
 
 
 def test_it_says_a_rate_and_leaves_nothing_but_the_picture(surefoot, tmp_path):
-    code, said = surefoot("find-lr", tiny.PATH, "--optimizer", "sgd", "--out", "range.png")
+    code, said = surefoot(
+        "find-lr", tiny.PATH, "--optimizer", "sgd", "--momentum", "0.5", "--out", "range.png"
+    )
     assert code == 0
-    assert re.search(r"surefoot train \S*tiny\.py --optimizer sgd --lr [\d.e-]+ Written to range.png", said)
+    assert re.search(
+        r"surefoot train \S*tiny\.py --optimizer sgd --momentum 0\.5 --lr [\d.e-]+ Written to range.png", said
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["range.png"]
     assert (tmp_path / "range.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,4 +1,6 @@
+import io
 import os
+import sys
 
 import pytest
 import tiny
@@ -33,6 +35,27 @@ def test_runs_are_listed_in_order_with_their_results(trained, monkeypatch, sort,
     assert "tiny-2 tiny sgd 0.1 4/4 epochs 0." in said
     assert "tiny-3 tiny adamw 0.02 3/3 steps" in said
     assert "% 9" in said  # days ago
+
+
+@pytest.mark.parametrize(
+    ("width", "names"),
+    [
+        (90, NAMES),
+        (66, [name for name in NAMES if name != "task"]),
+        (55, [name for name in NAMES if name not in ("task", "optimizer")]),
+    ],
+)
+def test_a_narrow_terminal_shows_fewer_columns_and_whole_names(trained, monkeypatch, width, names):
+    from rich.console import Console
+
+    module = sys.modules["surefoot.cli.runs"]
+    shown = Console(force_terminal=True, color_system=None, width=width, file=io.StringIO())
+    monkeypatch.setattr(module, "console", shown)
+    trained("runs")
+    lines = shown.file.getvalue().splitlines()
+    assert lines[0].split() == names
+    assert [line.split()[0] for line in lines[1:]] == ["tiny-2", "tiny-1", "tiny-3"]
+    assert "…" not in shown.file.getvalue()
 
 
 def test_a_run_that_is_damaged_is_named_below_the_others(trained, tmp_path):

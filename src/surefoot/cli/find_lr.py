@@ -55,16 +55,16 @@ def find_lr(
         found = prepare.find_lr(ready, made, prepare.optimizer_of(ready, made), total, effort)
     shared.say_finding(found)
     _draw_here(found)
+    typed = {**shared.flags(context), "lr": f"{found.suggestion:.2g}"}
     words = [
         "surefoot",
         "train",
-        ready.task,
-        "--optimizer",
-        ready.optimizer,
-        "--lr",
-        f"{found.suggestion:.2g}",
+        typed.pop("task", None),
+        *(["--settings", str(settings)] if settings else []),
     ]
-    console.print(f"\nTrain with it: [bold]{escape(shlex.join(words))}[/]", soft_wrap=True)
+    for name, value in typed.items():
+        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    console.print(f"\nTrain with it: [bold]{escape(shlex.join(filter(None, words)))}[/]", soft_wrap=True)
     if out is not None:
         kind = out.suffix.lower().removeprefix(".")
         files.write(out, plots.image(found.plot, kind))

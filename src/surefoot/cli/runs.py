@@ -49,7 +49,7 @@ def runs(
             damaged.append(str(error))
     listed = sorted((run for run in listed if task in (None, _task(run))), key=SORTS[sort])
     if listed:
-        console.print(_table(listed))
+        console.print(_table(listed), crop=False)
     else:
         console.print(f"No run in {escape(str(folder))}.")
     for message in damaged:
@@ -61,17 +61,37 @@ def _task(run: Records) -> str:
 
 
 def _table(listed: list[Records]) -> Table:
-    names = list(dict.fromkeys(name for run in listed for name in run.best))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("run", "task", "optimizer", "lr", "done", *names, "age"):
-        table.add_column(name, justify="left" if name in ("run", "task", "optimizer") else "right")
+    """A row for each run; a terminal that is too narrow for all columns does without some."""
     now = time.time()
-    for run in listed:
-        lr = "auto" if run.settings.lr is None else terminal.number(float(f"{run.settings.lr:.3g}"))
-        results = [shown(name, run.best[name]) if name in run.best else "" for name in names]
-        cells = [run.folder.name, _task(run), run.settings.optimizer, lr, run.progress, *results]
-        table.add_row(*map(escape, cells), age(now - run.changed))
+    rows = [_cells(run, now) for run in listed]
+    names = ["run", "task", "optimizer", "lr", "done"]
+    names += [*dict.fromkeys(name for run in listed for name in run.best), "age"]
+    widths = {name: 2 + max(len(name), *(len(row.get(name, "")) for row in rows)) for name in names}
+    spare = ["age", "optimizer", "task"] if console.is_terminal else []
+    while spare and sum(widths[name] for name in names) > console.width:
+        names.remove(spare.pop())
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        side: Any = "left" if name in ("run", "task", "optimizer") else "right"
+        table.add_column(escape(name), justify=side, no_wrap=console.is_terminal)
+    for row in rows:
+        table.add_row(*(escape(row.get(name, "")) for name in names))
+    if not console.is_terminal:
+        table.width = sum(widths[name] for name in names)  # as wide as it is, for other programs
     return table
+
+
+def _cells(run: Records, now: float) -> dict[str, str]:
+    lr = "auto" if run.settings.lr is None else terminal.number(float(f"{run.settings.lr:.3g}"))
+    return {
+        "run": run.folder.name,
+        "task": _task(run),
+        "optimizer": run.settings.optimizer,
+        "lr": lr,
+        "done": run.progress,
+        **{name: shown(name, value) for name, value in run.best.items()},
+        "age": age(now - run.changed),
+    }
 
 
 def age(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -92,40 +93,42 @@ TASK: Any = typer.Argument(
 )
 RUN: Any = typer.Argument(help="A run: its folder.", autocompletion=complete_runs)
 
-Optimizer = Annotated[str | None, typer.Option(help=choice(OPTIMIZERS), autocompletion=lambda: [*OPTIMIZERS])]
-Rate = Annotated[str | None, typer.Option(help="A number, or auto: found by a range test.")]
+_setting = partial(typer.Option, rich_help_panel="Settings")
+
+Optimizer = Annotated[str | None, _setting(help=choice(OPTIMIZERS), autocompletion=lambda: [*OPTIMIZERS])]
+Rate = Annotated[str | None, _setting(help="A number, or auto: found by a range test.")]
 Schedule = Annotated[
     str | None,
-    typer.Option(
+    _setting(
         help=f"{choice(SCHEDULES)} Or an expression that surefoot schedule draws.",
         autocompletion=lambda: [*SCHEDULES],
     ),
 ]
-Warmup = Annotated[int | None, typer.Option(help="Updates in which the rate rises before the schedule.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training data.")]
-Steps = Annotated[int | None, typer.Option(help="Updates, in the place of epochs.")]
-BatchSize = Annotated[int | None, typer.Option(help="Samples for each update.")]
-WeightDecay = Annotated[float | None, typer.Option(help="Of all but norms and biases.")]
-Momentum = Annotated[float | None, typer.Option(help="Of sgd and rmsprop.")]
-Betas = Annotated[tuple[float, float] | None, typer.Option(help="Of the optimizers of Adam's kind.")]
-ClipNorm = Annotated[float | None, typer.Option(help="Largest norm of all gradients together; 0 for any.")]
-Accumulate = Annotated[int | None, typer.Option(help="Batches for each update.")]
+Warmup = Annotated[int | None, _setting(help="Updates in which the rate rises before the schedule.")]
+Epochs = Annotated[int | None, _setting(help="Passes over the training data.")]
+Steps = Annotated[int | None, _setting(help="Updates, in the place of epochs.")]
+BatchSize = Annotated[int | None, _setting(help="Samples for each update.")]
+WeightDecay = Annotated[float | None, _setting(help="Of all but norms and biases.")]
+Momentum = Annotated[float | None, _setting(help="Of sgd and rmsprop.")]
+Betas = Annotated[tuple[float, float] | None, _setting(help="Of the optimizers of Adam's kind.")]
+ClipNorm = Annotated[float | None, _setting(help="Largest norm of all gradients together; 0 for any.")]
+Accumulate = Annotated[int | None, _setting(help="Batches for each update.")]
 Ema = Annotated[
     float | None,
-    typer.Option(help="Average the weights, of which so much stays at each update, such as 0.999."),
+    _setting(help="Average the weights, of which so much stays at each update, such as 0.999."),
 ]
-Dtype = Annotated[str | None, typer.Option(help=choice(DTYPES), autocompletion=lambda: [*DTYPES])]
+Dtype = Annotated[str | None, _setting(help=choice(DTYPES), autocompletion=lambda: [*DTYPES])]
 EvaluateEvery = Annotated[
-    int | None, typer.Option(help="Updates between two looks at the held-out data; 0: at the end of a pass.")
+    int | None, _setting(help="Updates between two looks at the held-out data; 0: at the end of a pass.")
 ]
 Patience = Annotated[
-    int | None, typer.Option(help="Stop after so many looks without a lower held-out loss; 0: never.")
+    int | None, _setting(help="Stop after so many looks without a lower held-out loss; 0: never.")
 ]
-Threads = Annotated[int | None, typer.Option(help="Of torch; 0: as many as it takes.")]
-Seed = Annotated[int | None, typer.Option(help="Of weights, batch order and dropout.")]
+Threads = Annotated[int | None, _setting(help="Of torch; 0: as many as it takes.")]
+Seed = Annotated[int | None, _setting(help="Of weights, batch order and dropout.")]
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", help="A TOML file of settings; flags win. Each run saves its own."),
+    _setting("--settings", help="A TOML file of settings; flags win. Each run saves its own."),
 ]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import rich.progress
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from surefoot.cli import shared
 from surefoot.cli.shared import STOPPED, app, console, say_finding, usage_error
@@ -131,27 +133,25 @@ def _say_how_to_go_on(experiment: Experiment, sentence: str) -> None:
     console.print(command, style="bold", soft_wrap=True, markup=False)
 
 
-class Rate(TextColumn):
+class Rate(ProgressColumn):
     """Updates in a second."""
 
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Any) -> Any:
-        self.text_format = f"{task.speed:.3g} steps/s" if task.speed else ""
-        return super().render(task)
+    def render(self, task: rich.progress.Task) -> Text:
+        """What it shows: nothing until it is known."""
+        digits = 0 if (task.speed or 0) >= 100 else 1
+        return Text(f"{task.speed:.{digits}f} steps/s" if task.speed else "")
 
 
 def _progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+    """A bar, and as much beside it as there is room for."""
+    columns: list[ProgressColumn] = [
+        BarColumn(40 if console.width >= 110 else 10),
         TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
         TextColumn("loss {task.fields[loss]:.4f}"),
-        TextColumn("lr {task.fields[lr]:.2e}"),
-        Rate(),
-        TimeRemainingColumn(),
-    )
+    ]
+    if console.width >= 80:
+        columns += [TextColumn("lr {task.fields[lr]:.2e}"), Rate()]
+    columns.append(TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
