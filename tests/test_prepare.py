@@ -85,6 +85,7 @@ def test_batches_that_are_taken_together_make_fewer_updates(given, each, total):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_loss_of_half_precision_is_scaled(dtype):
-    made = for_run(Settings(dtype=dtype, accumulate=2))
+    _, task = prepared(TINY)
+    made = for_run(Settings(dtype=dtype, accumulate=2), task)
     assert made["autocast"] is (None if dtype == "float32" else getattr(torch, dtype))
     assert (made["scaler"] is not None, made["accumulate"]) == (dtype == "float16", 2)

@@ -207,7 +207,7 @@ class Experiment:
             loss_of(task),
             scheduler,
             ema=ema,
-            **for_run(settings),
+            **for_run(settings, task),
         )
         return self.run
 

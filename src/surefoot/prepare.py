@@ -13,7 +13,7 @@ from surefoot import choices, lr_finder
 from surefoot.lr_finder import LRFinding
 from surefoot.lr_finder.find import Effort
 from surefoot.settings import Settings
-from surefoot.tasks.base import Task, TaskError, length
+from surefoot.tasks.base import Task, TaskError, device, length
 from surefoot.tasks.load import TASKS, default_batch_size, find, make
 from surefoot.tasks.trial import loss_of, trial
 
@@ -132,12 +132,12 @@ def find_lr(
         schedule=schedule,
         total_steps=total_steps,
         effort=effort,
-        **for_run(settings),
+        **for_run(settings, task),
     )
 
 
-def for_run(settings: Settings) -> dict[str, Any]:
+def for_run(settings: Settings, task: Task) -> dict[str, Any]:
     """What a run is given beside its parts."""
-    scaler = torch.amp.GradScaler("cpu") if settings.dtype == "float16" else None
+    scaler = torch.amp.GradScaler(device(task.model).type) if settings.dtype == "float16" else None
     autocast = None if settings.dtype == "float32" else getattr(torch, settings.dtype)
     return {"autocast": autocast, "scaler": scaler, "accumulate": settings.accumulate}

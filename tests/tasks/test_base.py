@@ -19,6 +19,12 @@ def test_each_sample_counts_the_same_and_the_model_is_left_in_evaluation_mode():
     assert not task.model.training
 
 
+def test_held_out_batches_are_moved_to_the_model():
+    far = nn.Linear(1, 1, device="meta")
+    task = Task(far, lambda model, x: 1.0, [], [torch.ones(2, 1)], {"far": lambda model, x: x.is_meta})
+    assert task.evaluate() == {"loss": 1.0, "far": 1.0}
+
+
 def test_without_held_out_data_there_is_nothing_to_tell():
     assert Task(nn.Linear(1, 1), lambda model, x: x.mean(), []).evaluate() == {}
 

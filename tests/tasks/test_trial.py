@@ -85,3 +85,8 @@ def test_layers_that_are_lazy_get_their_shapes():
     task = task_of(model=nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d()))
     trial(task)
     assert task.model[0].weight.shape == (3, 2)
+
+
+def test_batches_are_moved_to_the_model():
+    far = nn.Linear(2, 1, device="meta")
+    trial(task_of(model=far, val_loader=ONES, metrics={"mean": lambda model, x: model(x).mean()}))

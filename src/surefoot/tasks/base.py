@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Task", "TaskError", "length", "samples", "shapes", "total"]
+from surefoot.batch import move
+
+__all__ = ["Task", "TaskError", "device", "length", "samples", "shapes", "total"]
 
 
 class TaskError(RuntimeError):
@@ -51,13 +53,15 @@ class Task:
     def evaluate(self) -> dict[str, float]:
         """Mean loss and metrics over the held-out data, by name; the model is left in evaluation mode.
 
-        Each batch counts as much as it has samples. Without held-out data there is nothing to tell.
+        Each batch is moved to where the model is, and counts as much as it has samples. Without held-out data there is
+        nothing to tell.
         """
         self.model.eval()
+        where = device(self.model)
         sums: dict[str, float] = {}
         count = 0
         for batch in self.val_loader or ():
-            size = samples(batch)
+            size, batch = samples(batch), move(batch, where)
             count += size
             results = {"loss": total(self.loss(self.model, batch))}
             results |= {name: metric(self.model, batch) for name, metric in self.metrics.items()}
@@ -76,6 +80,16 @@ def total(loss: Any) -> Any:
     if isinstance(loss, Mapping):
         return loss["loss"] if "loss" in loss else sum(loss.values())
     return getattr(loss, "loss", loss)  # an output of Hugging Face's models has it
+
+
+def device(model: nn.Module) -> torch.device:
+    """Where a model is: where its first parameter is.
+
+    Example:
+        >>> device(nn.Linear(1, 1, device="meta"))
+        device(type='meta')
+    """
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def length(loader: Any) -> int | None:

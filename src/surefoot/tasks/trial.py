@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from surefoot import rng
-from surefoot.tasks.base import Task, TaskError, shapes, total
+from surefoot.batch import move
+from surefoot.tasks.base import Task, TaskError, device, shapes, total
 from surefoot.tasks.load import told
 
 __all__ = ["loss_of", "trial"]
@@ -39,7 +40,8 @@ drop_last=True
     buffers = {name: b.clone() for name, b in task.model.named_buffers() if not is_lazy(b)}
     try:
         task.model.train()
-        batch = _first("train_loader", task.train_loader)
+        where = device(task.model)
+        batch = move(_first("train_loader", task.train_loader), where)
         loss = _called("loss", task.loss, task.model, batch, "train_loader")
         if not loss.requires_grad:
             raise TaskError(
@@ -47,7 +49,7 @@ drop_last=True
             )
         if task.val_loader is not None:
             task.model.eval()
-            batch = _first("val_loader", task.val_loader)
+            batch = move(_first("val_loader", task.val_loader), where)
             with torch.no_grad():
                 for name, function in {"loss": task.loss, **task.metrics}.items():
                     _called(name, function, task.model, batch, "val_loader")
