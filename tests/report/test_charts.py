@@ -112,6 +112,12 @@ def test_a_sweep_diverges_where_it_is_above_its_start_or_no_number(losses, start
     assert [zone.start for zone in chart.zones] == [start]
 
 
+@pytest.mark.parametrize(("name", "looks"), [("loss_recon", ["raw", "line"]), ("val_error", ["measured"])])
+def test_a_loss_of_each_update_is_smoothed_and_a_result_is_not(name, looks):
+    (chart,) = charts(Story("run", step=[1], metrics={name: [(i, 1 / i) for i in range(1, 50)]}))
+    assert [line.look for line in chart.lines] == looks
+
+
 def test_the_norm_that_gradients_are_clipped_to_is_marked_if_there_is_one():
     marks = by_key(story())["gradient"].marks
     assert [(mark.name, round(mark.value, 6)) for mark in marks] == [("clipped above 1", 1)]

@@ -35,5 +35,11 @@ def test_rates_far_apart_are_on_a_logarithmic_axis():
     assert [chart.y.log for chart in together(runs)] == [True]
 
 
+def test_a_loss_may_be_on_a_logarithmic_axis_and_an_accuracy_may_not():
+    for name, log in (("val_loss", True), ("val_accuracy", False)):
+        (chart,) = together([Story("a", step=[1, 2], metrics={name: [(1, 0.05), (2, 1.0)]})])
+        assert chart.y.log is log
+
+
 def test_a_setting_that_a_run_lacks_differs():
     assert differing([Story("a", settings={"clip": 1.0}), Story("b")]) == {"clip": ["1", ""]}

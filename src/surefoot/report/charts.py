@@ -85,6 +85,12 @@ def around(values: Sequence[float], others: Sequence[float] = ()) -> Scale:
     return Scale.over(there, log=log, zero=not near)
 
 
+def linear(values: Sequence[float]) -> Scale:
+    """A vertical axis for results, such as an accuracy."""
+    there = finite(values)
+    return Scale.over(there, zero=min(there) < 0.6 * max(there))
+
+
 def average(name: str, steps: Sequence[float], values: list[float]) -> tuple[tuple[Line, ...], Scale]:
     """Each value, pale, and the smooth line through them; a few are drawn as they are."""
     y = around(values)
@@ -127,9 +133,12 @@ def _metric(name: str, pairs: Measured, x: Scale, epochs: tuple[tuple[int, int],
     text = f"Between {short(low)} and {short(high)}, at the end {short(finite(values)[-1])}."
     held_out = name.startswith("val_")
     label = "held out" if held_out else name.replace("_", " ")
-    line = Line(label, steps, values, color=int(held_out), look="measured")
-    spread = Scale.over(values, zero=low < 0.6 * high)
-    return Chart(f"metric-{name}", title_of(name), text, x, spread, (line,), epochs=epochs)
+    if held_out or len(values) < FEW_STEPS:
+        lines: tuple[Line, ...] = (Line(label, steps, values, color=int(held_out), look="measured"),)
+        spread = linear(values)
+    else:  # a loss of each update
+        lines, spread = average(label, steps, values)
+    return Chart(f"metric-{name}", title_of(name), text, x, spread, lines, epochs=epochs)
 
 
 def _rates(story: Story, epochs: tuple[tuple[int, int], ...]) -> Chart:

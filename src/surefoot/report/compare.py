@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from surefoot.report.chart import Chart, Line
-from surefoot.report.charts import alone, around, average, range_axes, steps_axis, title_of
+from surefoot.report.charts import alone, around, average, linear, range_axes, steps_axis, title_of
 from surefoot.report.scale import Scale
 from surefoot.report.series import finite, numbers, quantile
 from surefoot.report.story import Story
@@ -27,7 +27,8 @@ def together(stories: Sequence[Story]) -> Iterator[Chart]:
                 lines.append(Line(story.title, steps, values, i, "measured"))
         if lines:
             every = [value for line in lines for value in finite(line.ys)]
-            yield Chart(f"metric-{name}", title_of(name), "", x, around([], every), tuple(lines))
+            y = around([], every) if "loss" in name else linear(every)
+            yield Chart(f"metric-{name}", title_of(name), "", x, y, tuple(lines))
     yield from _rates(stories, x)
     yield from _range_tests(stories)
     yield from _columns(
