@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -55,20 +55,25 @@ def find_lr(
         found = prepare.find_lr(ready, made, prepare.optimizer_of(ready, made), total, effort)
     shared.say_finding(found)
     _draw_here(found)
-    typed = {**shared.flags(context), "lr": f"{found.suggestion:.2g}"}
-    words = [
-        "surefoot",
-        "train",
-        typed.pop("task", None),
-        *(["--settings", str(settings)] if settings else []),
-    ]
-    for name, value in typed.items():
-        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
-    console.print(f"\nTrain with it: [bold]{escape(shlex.join(filter(None, words)))}[/]", soft_wrap=True)
+    if not found.abstained:
+        typed = {**shared.flags(context), "lr": f"{found.suggestion:.2g}"}
+        console.print(f"\nTrain with it: [bold]{escape(_command(typed, settings))}[/]", soft_wrap=True)
     if out is not None:
         kind = out.suffix.lower().removeprefix(".")
         files.write(out, plots.image(found.plot, kind))
         console.print(f"Written to {escape(str(out))}", soft_wrap=True)
+
+
+def _command(typed: dict[str, Any], settings: Path | None) -> str:
+    """What trains with the same settings."""
+    words = ["surefoot", "train"]
+    if "task" in typed:
+        words.append(typed.pop("task"))
+    if settings is not None:
+        words += ["--settings", str(settings)]
+    for name, value in typed.items():
+        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
 
 
 def _draw_here(found: LRFinding) -> None:

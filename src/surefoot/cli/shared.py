@@ -54,15 +54,15 @@ def check_picture(out: Path | None) -> None:
 def say_finding(found: LRFinding) -> None:
     """The learning rate that was found, how sure it is, and why."""
     if found.abstained:
-        console.print(f"[yellow]No learning rate to suggest.[/] {found.reason}", soft_wrap=True)
-        console.print(f"Going on with the safest that was seen, [bold]{found.suggestion:.2g}[/].")
+        console.print(f"[yellow]No learning rate to suggest.[/] {escape(found.reason)}", soft_wrap=True)
+        console.print(f"The safest that was seen is [bold]{found.suggestion:.2g}[/].")
         return
     low, high = found.interval
     console.print(
         f"Learning rate [bold]{found.suggestion:.2g}[/], likely {low:.2g} to {high:.2g} "
         f"(confidence {found.confidence:.0%}, {found.batches} batches)"
     )
-    console.print(found.reason, style="dim", soft_wrap=True)
+    console.print(escape(found.reason), style="dim", soft_wrap=True)
 
 
 def run_folder(run: Path, out: Path = Path("runs")) -> Path:

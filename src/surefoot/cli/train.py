@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -106,9 +105,11 @@ def _find_train_report(experiment: Experiment) -> None:
         with console.status("Finding a learning rate"):
             found = experiment.find_lr()
         say_finding(found)
+        if found.abstained:
+            console.print("The training goes on with it.")
     with stop_on_signal() as stopped, _progress() as progress:
         total, done = experiment.total_steps, len(experiment.rows)
-        bar = progress.add_task("Training", total=total, completed=done, loss=math.nan, lr=0.0)
+        bar = progress.add_task("Training", total=total, completed=done, loss="", lr="")
         told = {finding.kind for finding in experiment.findings}  # before a resume
         for row in experiment.train(stopped):
             for finding in experiment.findings:
@@ -116,7 +117,7 @@ def _find_train_report(experiment: Experiment) -> None:
                     told.add(finding.kind)
                     said = f"[yellow]{escape(finding.message)}[/] {escape(finding.advice)}"
                     progress.console.print(said, soft_wrap=True)
-            progress.update(bar, completed=row["step"], loss=row["loss"], lr=_lr(row))
+            progress.update(bar, completed=row["step"], loss=_loss(row), lr=_lr(row))
             if held_out(row) or row["step"] % experiment.steps_of_a_pass == 0:
                 progress.console.print(_line(row, experiment), soft_wrap=True)
     if not experiment.finished:
@@ -147,16 +148,21 @@ def _progress() -> Progress:
     columns: list[ProgressColumn] = [
         BarColumn(40 if console.width >= 110 else 10),
         TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[loss]}"),
     ]
     if console.width >= 80:
-        columns += [TextColumn("lr {task.fields[lr]:.2e}"), Rate()]
+        columns += [TextColumn("{task.fields[lr]}"), Rate()]
     columns.append(TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _lr(row: dict[str, float]) -> float:
-    return next(value for name, value in row.items() if name.startswith("lr_"))
+def _loss(row: dict[str, float]) -> str:
+    loss = row["loss"]
+    return f"loss {loss:.4f}" if abs(loss) < 1e4 else f"loss {loss:.1e}"
+
+
+def _lr(row: dict[str, float]) -> str:
+    return f"lr {next(value for name, value in row.items() if name.startswith('lr_')):.2e}"
 
 
 def _line(row: dict[str, float], experiment: Experiment) -> str:
@@ -168,7 +174,7 @@ def _line(row: dict[str, float], experiment: Experiment) -> str:
     where = f"epoch {row['epoch']:{len(str(last))}}/{last}"
     if experiment.settings.evaluate_every:
         where += f"  step {row['step']:{len(str(experiment.total_steps))}}/{experiment.total_steps}"
-    return f"{where}  loss {row['loss']:.4f}{results}  lr {_lr(row):.2e}"
+    return f"{where}  {_loss(row)}{results}  {_lr(row)}"
 
 
 def _summary(experiment: Experiment) -> None:
