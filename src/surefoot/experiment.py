@@ -27,7 +27,7 @@ from surefoot.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from surefoot.tables import Tables
 from surefoot.tasks.base import Task
 from surefoot.tasks.load import TASKS
-from surefoot.tasks.trial import loss_of
+from surefoot.tasks.trial import evaluate, loss_of
 from surefoot.train import train
 
 __all__ = ["Experiment"]
@@ -258,7 +258,7 @@ class Experiment:
         for record in train(
             run,
             steps=self.total_steps,
-            evaluate=(lambda model: self.task.evaluate()) if judged else None,
+            evaluate=(lambda model: evaluate(self.task)) if judged else None,
             evaluate_every=(settings.evaluate_every or self.steps_of_a_pass) if judged else None,
             patience=settings.patience or None,
             stopped=asked,

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from trainings import bits, generators
 
 from surefoot.tasks import Task, TaskError
-from surefoot.tasks.trial import loss_of, trial
+from surefoot.tasks.trial import evaluate, loss_of, trial
 
 ONES = [torch.ones(4, 2)]
 
@@ -90,3 +90,24 @@ def test_layers_that_are_lazy_get_their_shapes():
 def test_batches_are_moved_to_the_model():
     far = nn.Linear(2, 1, device="meta")
     trial(task_of(model=far, val_loader=ONES, metrics={"mean": lambda model, x: model(x).mean()}))
+
+
+@pytest.mark.parametrize("name", ["loss", "square"])
+def test_a_held_out_batch_that_cannot_be_taken_later_is_named(name):
+    def fails(model, x):
+        if len(x) > 4:
+            raise ValueError("too many")
+        return model(x).mean()
+
+    fine = lambda model, x: model(x).mean()  # noqa: E731
+    functions = {"loss": fine, "square": fine, name: fails}
+    task = task_of(loss=functions.pop("loss"), metrics=functions, val_loader=[*ONES, torch.ones(5, 2)])
+    with pytest.raises(
+        TaskError, match=rf"{name} cannot take a batch of val_loader \(5 x 2 float32\): .*too many"
+    ):
+        evaluate(task)
+
+
+def test_an_evaluation_is_the_tasks():
+    task = task_of(metrics={"sum": lambda model, x: model(x).sum()}, val_loader=ONES)
+    assert evaluate(task) == task.evaluate()

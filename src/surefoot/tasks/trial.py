@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from surefoot.batch import move
 from surefoot.tasks.base import Task, TaskError, device, shapes, total
 from surefoot.tasks.load import told
 
-__all__ = ["loss_of", "trial"]
+__all__ = ["evaluate", "loss_of", "trial"]
 
 
 def trial(task: Task) -> None:
@@ -63,11 +65,17 @@ drop_last=True
 
 def loss_of(task: Task) -> Callable[[nn.Module, Any], Any]:
     """The loss of a task, which says of what batch it is where it fails."""
+    return partial(_result, "loss", task.loss, loader="train_loader")
 
-    def loss(model: nn.Module, batch: Any) -> Any:
-        return _result("loss", task.loss, model, batch, "train_loader")
 
-    return loss
+def evaluate(task: Task) -> dict[str, float]:
+    """:meth:`Task.evaluate`, which says of what batch it is where it fails."""
+
+    def watched(name: str, function: Callable[[nn.Module, Any], Any]) -> Callable[[nn.Module, Any], Any]:
+        return partial(_result, name, function, loader="val_loader")
+
+    metrics = {name: watched(name, metric) for name, metric in task.metrics.items()}
+    return replace(task, loss=watched("loss", task.loss), metrics=metrics).evaluate()
 
 
 def _first(name: str, loader: Any) -> Any:
