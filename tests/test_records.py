@@ -1,9 +1,10 @@
 import json
 import math
+import shutil
 
 import pytest
 import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefoot import records, report
@@ -87,10 +88,11 @@ def test_the_rates_of_the_plan_are_those_that_were(trained):
         assert rates == pytest.approx(story.planned[group][:16])
 
 
-@pytest.mark.parametrize("settings", [Settings(lr=0.1, schedule="plateau"), Settings()])
-def test_what_is_not_known_before_is_not_planned(trained, settings):
-    (trained / "settings.toml").write_text(as_toml(settings))
-    assert records.story_of(trained).planned == {}
+@pytest.mark.parametrize("unplanned", [Settings(lr=0.1, schedule="plateau"), Settings()])
+def test_what_is_not_known_before_is_not_planned(trained, tmp_path, unplanned):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    (folder / "settings.toml").write_text(as_toml(unplanned))
+    assert records.story_of(folder).planned == {}
 
 
 DAMAGED = ["{", "[3]", "3", "null", '{"sweep": {}}', '[{"kind": "diverged"}]']
@@ -120,7 +122,6 @@ def test_what_was_found_is_read_again(folder):
         fitted=[None, 1.0],
         suggestion=0.1,
         reason="so",
-        trials=0,
         abstained=True,
     )
 
@@ -131,6 +132,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(VALUES)
 def test_what_is_kept_is_json_for_everyone(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("kept") / "a.json"

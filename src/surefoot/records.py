@@ -167,7 +167,6 @@ def finding_in(folder: Path) -> report.Finding | None:
             suggestion=found["suggestion"],
             interval=None if found["abstained"] else (found["interval"][0], found["interval"][1]),
             reason=found["reason"],
-            trials=len(found["trials"]),
             abstained=found["abstained"],
         )
 
