@@ -4,7 +4,7 @@ python benchmarks/lr_quality/judge.py [--only NAME] [--budget]
 
 Writes ``results/lr_quality_runs.csv``, a row for each use of a finder, and from it ``results/lr_quality.csv``, a row for each finder,
 half of the tasks and schedule. With ``--only`` the rows of other finders stay as they are. ``--budget`` gives ours more and
-fewer batches instead, and writes ``results/lr_quality_budget.csv`` and ``docs/images/lr_quality.png``.
+fewer batches instead, on the half to judge by, and writes ``results/lr_quality_budget.csv`` and ``docs/images/lr_quality.png``.
 """
 
 from __future__ import annotations
@@ -57,14 +57,13 @@ def budgets() -> dict[str, Method]:
     }
 
 
-def judged(number: int, only: str, budget: bool) -> list[Scored]:
-    """All runs of the finders on a task, given by its number."""
+def judged(number: int, methods: Mapping[str, Method], seeds: Sequence[int]) -> list[Scored]:
+    """All runs of some finders on a task, given by its number: a task itself does not go to another process."""
     torch.set_num_threads(1)
     task, runs = TASKS[number], []
     grid = json.loads(path_of(task).read_text())
     truths = {schedule: Truth.of(grid, schedule) for schedule in SCHEDULES}
-    methods = budgets() if budget else {name: method for name, method in METHODS.items() if only in name}
-    for (name, method), schedule, seed in product(methods.items(), SCHEDULES, SEEDS):
+    for (name, method), schedule, seed in product(methods.items(), SCHEDULES, seeds):
         found, truth = method(task, seed, schedule), truths[schedule]
         runs.append(
             Scored(
@@ -84,19 +83,24 @@ def judged(number: int, only: str, budget: bool) -> list[Scored]:
     return runs
 
 
-def all_judged(only: str, budget: bool) -> list[Scored]:
+def all_judged(methods: Mapping[str, Method], numbers: Sequence[int], seeds: Sequence[int]) -> list[Scored]:
     start, runs = perf_counter(), list[Scored]()
     with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
-        of_task = pool.map(partial(judged, only=only, budget=budget), range(len(TASKS)))
-        for task, found in zip(TASKS, of_task, strict=True):
-            runs += found
-            print(f"{task.name}: {perf_counter() - start:.0f} s", flush=True)
+        found = pool.map(partial(judged, methods=methods, seeds=seeds), numbers)
+        for number, some in zip(numbers, found, strict=True):
+            runs += some
+            print(f"{TASKS[number].name}: {perf_counter() - start:.0f} s", flush=True)
     return runs
 
 
 def write_runs(runs: Iterable[Scored]) -> None:
     rows = [
-        {**asdict(run), "rate": f"{run.rate:.4g}", "abstained": int(run.abstained)}
+        {
+            **asdict(run),
+            "rate": f"{run.rate:.4g}",
+            "abstained": int(run.abstained),
+            "confidence": None if run.confidence is None else round(run.confidence, 3),
+        }
         for run in sorted(runs, key=lambda run: list(METHODS).index(run.method))
     ]
     with RUNS.open("w", newline="") as file:
@@ -106,9 +110,6 @@ def write_runs(runs: Iterable[Scored]) -> None:
 
 
 def read_runs() -> list[Scored]:
-    if not RUNS.exists():
-        return []
-
     def number(text: str) -> float | None:
         return float(text) if text else None
 
@@ -136,7 +137,7 @@ def summaries(runs: Sequence[Scored]) -> list[dict[str, object]]:
 
 
 def picture(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Mean regret against the batches spent, on the half to judge by."""
+    """Mean regret against the batches spent."""
 
     def draw() -> object:
         ax = plots._dress(plots.figure(), "Batches spent, mean", "Mean regret")
@@ -144,11 +145,7 @@ def picture(rows: Sequence[Mapping[str, object]]) -> bytes:
             ((plots.INK, "sure"), (plots.ACCENT, "sweep")), (("-", "constant"), ("--", "onecycle"))
         )
         for (color, effort), (style, schedule) in looks:
-            wanted = [
-                row
-                for row in rows
-                if row["effort"] == effort and row["schedule"] == schedule and row["half"] == "judge"
-            ]
+            wanted = [row for row in rows if (row["effort"], row["schedule"]) == (effort, schedule)]
             points = sorted((row["batches"], row["mean_regret"]) for row in wanted)
             name = "constant rate" if schedule == "constant" else "OneCycle"
             ax.plot(
@@ -167,22 +164,30 @@ def picture(rows: Sequence[Mapping[str, object]]) -> bytes:
     return plots.image(draw)
 
 
+def spend() -> None:
+    """More batches and fewer, on the half to judge by, with fewer repeats."""
+    numbers = [number for number, task in enumerate(TASKS) if task.judge]
+    rows = []
+    for row in summaries(all_judged(budgets(), numbers, SEEDS[:3])):
+        effort, most = str(row.pop("method")).split()
+        rows.append({"effort": effort, "max_batches": int(most), **row})
+    write_csv(BUDGET, rows)
+    write(PICTURE, picture(rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", default="", help="part of a finder's name")
     parser.add_argument("--budget", action="store_true", help="regret against batches spent")
     arguments = parser.parse_args()
-    runs = all_judged(arguments.only, arguments.budget)
     if arguments.budget:
-        rows = []
-        for row in summaries(runs):
-            effort, most = str(row.pop("method")).split()
-            rows.append({"effort": effort, "max_batches": int(most), **row})
-        write_csv(BUDGET, rows)
-        write(PICTURE, picture(rows))
+        spend()
         return
+    methods = {name: method for name, method in METHODS.items() if arguments.only in name}
+    runs = all_judged(methods, range(len(TASKS)), SEEDS)
     new = {run.method for run in runs}
-    runs += [run for run in read_runs() if run.method not in new]
+    if RUNS.exists():
+        runs += [run for run in read_runs() if run.method not in new]
     write_runs(runs)
     write_csv(SUMMARY, summaries(read_runs()))
     for row in summaries(read_runs()):

@@ -101,8 +101,7 @@ def no_search(task: Task, seed: int, schedule: str) -> Found:
     return Found(customary(task), 0)
 
 
-@cache
-def fixed_batches(task: Task, seed: int) -> Found:
+def fixed_batches(task: Task, seed: int, schedule: str) -> Found:
     """A tenth of the rate of the lowest loss, which is that of 4 batches on which there is no update."""
     torch.manual_seed(seed)
     rates, losses, model = peers.exponential(1e-7, 10, 39, 40), list[float](), task.build()
@@ -165,9 +164,9 @@ def ours(
 
 
 OURS: dict[str, Method] = {
-    "find_lr, sweep": partial(ours, effort="sweep"),
-    "find_lr, sure": partial(ours, effort="sure"),
-    "find_lr, sure, no val_loader": partial(ours, effort="sure", held_out=False),
+    "find_lr sweep": partial(ours, effort="sweep"),
+    "find_lr sure": partial(ours, effort="sure"),
+    "find_lr sure (no val_loader)": partial(ours, effort="sure", held_out=False),
 }
 
 METHODS: dict[str, Method] = {
@@ -178,8 +177,8 @@ METHODS: dict[str, Method] = {
     "valley x 4": partial(peer, "fastai", peers.valley, trim=True, times=4.0),
     "torch-lr-finder": partial(peer, "torch-lr-finder", peers.steepest),
     "Lightning": partial(peer, "Lightning", peers.lightning_suggestion),
-    "the lesson, by hand": partial(peer, "lesson", peers.fastest),
+    "lesson by hand": partial(peer, "lesson", peers.fastest),
     "customary rate": no_search,
-    "4 fixed batches, minimum/10": lambda task, seed, schedule: fixed_batches(task, seed),
+    "4 fixed batches": fixed_batches,
     **OURS,
 }
