@@ -41,6 +41,9 @@ LONGEST = 32
 
 SHORTEST = 8
 
+TRUST = 0.6
+"""Weight of the trials beside the sweep: both have seen much of the same, and neither is exact."""
+
 BATCHES = {"sweep": 100, "sure": 300}
 """What the two efforts may spend."""
 
@@ -298,7 +301,7 @@ class Search:
                 2.0 ** (read.best + shift), "The loss was lowest at the lowest rates that were tried."
             )
         best = read.best + shift
-        confidence = 0.85 if read.signal > 5 else 0.7
+        confidence = 0.85 if read.signal > 5 else 0.75
         return self._finding(
             best,
             (best - 1, min(best + 1, read.lowest + shift)),
@@ -340,9 +343,9 @@ class Search:
                 2.0 ** (got.safe - 1),
                 f"In {steps} updates the loss did not fall by more than differs between batches at any rate ({_sd(got.signal)}).",
             )
-        best = got.best if read.weak else 0.7 * got.best + 0.3 * (read.best + shift)
+        best = got.best if read.weak else TRUST * got.best + (1 - TRUST) * (read.best + shift)
         apart = 0.0 if read.weak else abs(got.best - read.best - shift)
-        confidence = 0.95 - 0.1 * (apart > 1.5) - 0.15 * (got.at_end or got.at_start) - 0.15 * read.weak
+        confidence = 0.9 - 0.1 * (apart > 1.5) - 0.05 * (got.at_end or got.at_start) - 0.15 * read.weak
         low, high = got.plateau
         moved = horizon(steps, self._planned.total_steps)
         return self._finding(

@@ -15,7 +15,7 @@ import numpy as np
 
 __all__ = ["Noise", "Range", "SweepReading", "TrialsReading", "fit", "horizon", "read_sweep", "read_trials"]
 
-DRIFT = 1 / 3
+DRIFT = 0.4
 """Octaves that the good rates move down each time training gets twice as long."""
 
 FAR = 2.5
@@ -26,6 +26,9 @@ SIGNAL = 2.0
 
 NEAR = 0.1
 """Trials whose loss fell by this share less than that of the best are as good as it."""
+
+WORTH = 1.7
+"""How many times its updates near a rate a sweep is worth: those at lower rates have learned before."""
 
 SMOOTH = 1 / 3
 """Width in octaves of the average over a sweep."""
@@ -113,8 +116,8 @@ def horizon(steps: float, total_steps: float) -> float:
     """Octaves from the best rate of ``steps`` updates to that of ``total_steps``; negative, as longer training wants less.
 
     Example:
-        >>> horizon(64, 512)
-        -1.0
+        >>> round(horizon(64, 512), 6)
+        -1.2
     """
     return -min(FAR, DRIFT * max(0.0, math.log2(total_steps / steps)))
 
@@ -149,7 +152,7 @@ def read_sweep(
     while near > 0 and fitted[near - 1] <= (1 - NEAR) * fitted[lowest]:
         near -= 1
     spacing = (octaves[-1] - octaves[0]) / (len(octaves) - 1)
-    steps = 1 / (1 - 2**-spacing)  # the sum of all rates so far, in updates at the last
+    steps = WORTH / (1 - 2**-spacing)  # the sum of all rates so far, in updates at the last
     back = (x for x, y in zip(octaves[lowest:], fitted[lowest:], strict=True) if y > 0)
     return SweepReading(
         best=octaves[near] + horizon(steps, total_steps),
