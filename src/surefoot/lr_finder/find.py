@@ -324,11 +324,9 @@ class Search:
             while True:
                 scores = self._scores
                 got = read_trials(scores, self._start, self._noise, steps, self._planned.total_steps)
-                if (
-                    got.at_end
-                    and math.isfinite(scores[max(scores)])
-                    and not (got.at_start and len(scores) > 4)
-                ):
+                # Where nothing was learned, as on a plateau before training gets going, only high rates may get off it.
+                higher = got.safe == max(scores) if got.weak else got.at_end
+                if higher and not (got.at_start and len(scores) > 4 and not got.weak):
                     self._try(max(scores) + 1, steps)
                 elif got.at_start or got.signal == 0:
                     self._try(min(scores) - 1, steps)
@@ -340,7 +338,7 @@ class Search:
         got = read_trials(self._scores, self._start, self._noise, steps, self._planned.total_steps)
         if got.weak:
             return self._abstain(
-                2.0 ** (got.safe - 1),
+                2.0 ** (got.safe - 1.5),
                 f"In {steps} updates the loss did not fall by more than differs between batches at any rate ({_sd(got.signal)}).",
             )
         best = got.best if read.weak else TRUST * got.best + (1 - TRUST) * (read.best + shift)
