@@ -263,16 +263,15 @@ class Search:
         if count < 2 * (OCTAVES[1] - OCTAVES[0]):
             return None
         octaves = [low + (high - low) * i / count for i in range(count + 1)]
-        losses: list[float] = []
+        common, losses = len(self._initial), list[float]()
         lent.rewind()
         for i, octave in enumerate(octaves):
             lent.set(2.0**octave, settings)
-            losses.append(lent.update(i))
+            losses.append(lent.update(i % common))  # trials have more batches
             if not math.isfinite(losses[-1]) or (
                 len(losses) > 2 and all(map(self._noise.diverged, losses[-2:]))
             ):
                 break
-        common = len(self._initial)
         changes = [loss - self._initial[i % common] for i, loss in enumerate(losses)]
         octaves = octaves[: len(losses)]
         # A batch shows what the updates before it did.
