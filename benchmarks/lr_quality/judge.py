@@ -146,7 +146,7 @@ def picture(rows: Sequence[Mapping[str, object]]) -> bytes:
         )
         for (color, effort), (style, schedule) in looks:
             wanted = [row for row in rows if (row["effort"], row["schedule"]) == (effort, schedule)]
-            points = sorted((row["batches"], row["mean_regret"]) for row in wanted)
+            points = [(row["batches"], row["mean_regret"]) for row in wanted]
             name = "constant rate" if schedule == "constant" else "OneCycle"
             ax.plot(
                 *zip(*points, strict=True),
@@ -156,8 +156,11 @@ def picture(rows: Sequence[Mapping[str, object]]) -> bytes:
                 markersize=4,
                 label=f"{effort}, {name}",
             )
+            few = [point for point, row in zip(points, wanted, strict=True) if row["abstained"] > 0.5]
+            if few:
+                ax.plot(*zip(*few, strict=True), "o", color=color, markersize=4, markerfacecolor="white")
         ax.set_ylim(bottom=0)
-        ax.set_title("What more batches buy: regret of find_lr's rate")
+        ax.set_title("What more batches buy: regret of find_lr's rate (hollow: it abstains)")
         ax.legend(frameon=False)
         return ax
 

@@ -19,4 +19,5 @@ def test_a_sweep_compares_each_batch_with_itself(effort: str) -> None:
     optimizer = surefoot.SGD(model.parameters(), lr=0.1)
     sweep = surefoot.find_lr(model, optimizer, loss, data, effort=effort).sweep
     level = fmean(loss(model, batch).item() for batch in data[:8])
-    assert sweep.fitted[:12] == pytest.approx([level] * 12, abs=1.0)
+    # what can be learned is at most 6, and an offset's next is 100 away
+    assert sweep.fitted[:12] == pytest.approx([level] * 12, abs=6.0)
