@@ -39,7 +39,8 @@ PER_OCTAVE = 6
 LONGEST = 32
 """Updates of a trial."""
 
-SHORTEST = 8
+SHORTEST = 12
+"""A sweep alone does better than with shorter trials."""
 
 TRUST = 0.6
 """Weight of the trials beside the sweep: both have seen much of the same, and neither is exact."""
@@ -316,7 +317,9 @@ class Search:
         lent, shift = self._lent, self._planned.octaves
         center = (read.edge - 2 if read.weak else read.best) + shift
         each = len(lent.held)
-        steps = min(LONGEST, self._planned.total_steps, max(SHORTEST, lent.left // 6 - each))
+        steps = min(LONGEST, self._planned.total_steps, lent.left // 6 - each)
+        if steps < min(SHORTEST, self._planned.total_steps):
+            return self._from_sweep(read)
         try:
             self._start = self.score_of([])
             for offset in (0, 1, 2):
