@@ -18,7 +18,7 @@ from surefoot.lr_scheduler.hyperparameters import set_hyperparameter
 from surefoot.run import Run
 from surefoot.update import loss_of, update
 
-__all__ = ["Lent", "Spent"]
+__all__ = ["Lent", "Spent", "agreed", "lend"]
 
 HELD = 4
 """Batches that a held-out loss is the mean of."""
@@ -60,7 +60,7 @@ class Lent:
     @property
     def left(self) -> int:
         """Batches that may still be computed; none once the time is over."""
-        over = _agreed(float(time.monotonic() > self._until)) > 0
+        over = agreed(float(time.monotonic() > self._until)) > 0
         return 0 if over else self.most - self.spent
 
     def rewind(self) -> None:
@@ -90,13 +90,13 @@ class Lent:
                 done = update(self._run, self.batches[number % len(self.batches)])
             except FloatingPointError:  # a rule of the user's, or anomaly detection
                 return math.inf
-            loss = _agreed(float(done.loss))
+            loss = agreed(float(done.loss))
             if done.applied or self._run.scaler is None or not math.isfinite(loss):
                 break
         else:
             return math.inf
         finite = math.isfinite(loss) and (done.applied or self._run.step_fn is not None)
-        return loss if _agreed(float(not finite)) == 0 else math.inf
+        return loss if agreed(float(not finite)) == 0 else math.inf
 
     @torch.no_grad()
     def held_out(self) -> float:
@@ -115,7 +115,7 @@ class Lent:
             count = float(run.count(batch))
             total += float(loss_of(run, batch)) * count
             weight += count
-        loss = _agreed(total / weight)
+        loss = agreed(total / weight)
         return loss if math.isfinite(loss) else math.inf
 
     def reach(self, planned: Planned) -> float:
@@ -133,7 +133,7 @@ class Lent:
             self.rewind()
             self.set(rate, planned.constant)
             self.update(0)
-            moved = _agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
+            moved = agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
             if moved > 0:
                 break
             rate *= 1000  # smaller than what the weights' own precision shows
@@ -197,7 +197,7 @@ def _norm(tensors: Sequence[Tensor]) -> float:
     return float(norms)
 
 
-def _agreed(number: float) -> float:
+def agreed(number: float) -> float:
     """The mean over all ranks of a distributed training, so that all go the same way; itself elsewhere."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
