@@ -50,7 +50,13 @@ class Lent:
         optimizer: Any = run.optimizer
         if getattr(optimizer, "nonfinite", None) == "raise":  # where it diverges is what is looked for
             optimizer.nonfinite = "skip"
-        held = [] if run.step_fn is not None else [[batch] for batch in islice(_read(val_loader), HELD)]
+        _check_again("loader", run.loader)
+        _check_again("val_loader", val_loader)
+        held = (
+            []
+            if run.step_fn is not None
+            else [[batch] for batch in islice(() if val_loader is None else val_loader, HELD)]
+        )
         wanted = updates + (0 if held or run.step_fn is not None else HELD)
         windows = list(islice(_windows(run), wanted))
         if not held and run.step_fn is None:  # those that no trial trains on, where there are enough
@@ -134,7 +140,7 @@ class Lent:
             self.set(rate, planned.constant)
             self.update(0)
             moved = agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
-            if moved > 0:
+            if moved != 0:  # or NaN
                 break
             rate *= 1000  # smaller than what the weights' own precision shows
         self.rewind()
@@ -154,13 +160,16 @@ def lend(run: Run, val_loader: Any, updates: int, max_batches: int, max_seconds:
         max_batches: How many may be computed.
         max_seconds: For how long.
     """
-    with run.borrow():
+    with run.borrow(*([] if val_loader is None else [val_loader])):
         yield Lent(run, val_loader, updates, max_batches, max_seconds)
 
 
-def _read(loader: Any) -> Iterator[Any]:
-    if loader is not None:
-        yield from loader
+def _check_again(name: str, loader: Any) -> None:
+    if isinstance(loader, Iterator):
+        raise TypeError(
+            f"{name} is a {type(loader).__name__}, which can be read once only: what the finder reads would be lost "
+            "to training; pass a DataLoader or a list of batches"
+        )
 
 
 def _windows(run: Run) -> Iterator[list[Any]]:
@@ -168,11 +177,6 @@ def _windows(run: Run) -> Iterator[list[Any]]:
     kept = size = 0
     device = run.optimizer.param_groups[0]["params"][0].device
     passes = 1 if run.batch == 0 else 2
-    if iter(run.loader) is run.loader:
-        raise TypeError(
-            f"loader is a {type(run.loader).__name__}, which can be read once only: what the finder reads would be lost "
-            "to training; pass a DataLoader or a list of batches"
-        )
     for _ in range(passes):
         for window in run.windows():
             window = [move(batch, device) for batch in window]
