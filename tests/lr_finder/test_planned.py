@@ -224,6 +224,33 @@ def test_under_an_attached_scheduler_the_base_is_what_counts() -> None:
     assert Planned(optimizer, "cosine(100)").peak == pytest.approx(0.1)
 
 
+@BOTH
+@pytest.mark.parametrize("name", [name for name in ATTACHED if name != "ReduceLROnPlateau"])
+def test_a_scheduler_in_the_middle_is_planned_from_its_start(name: str, kind: Any) -> None:
+    model = net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    run = Run(model, optimizer, loader(), loss, ATTACHED[name](kind, optimizer))
+    fresh = plan_of(run, run.scheduler, 50)
+    for _ in range(33):
+        optimizer.step()
+        run.scheduler.step()
+    later = plan_of(run, run.scheduler, 50)
+    assert rates(later, 50) == pytest.approx(rates(fresh, 50), rel=1e-9)
+    assert later.peak == pytest.approx(fresh.peak)
+
+
+def test_a_chain_is_planned_from_its_start_too() -> None:
+    optimizer = optimizer_of()
+    parts = [torchs.ConstantLR(optimizer, 0.1, total_iters=4), torchs.ExponentialLR(optimizer, 0.9)]
+    chain = torchs.ChainedScheduler(parts, optimizer)
+    for _ in range(6):
+        optimizer.step()
+        chain.step()
+    small = rates(Planned(optimizer, chain, 10), 10)
+    expected = [0.9**step * (0.1 if step < 4 else 1.0) for step in range(10)]
+    assert [rate / max(expected) for rate in expected] == pytest.approx(small)
+
+
 # Bad input
 
 BAD: list[tuple[Any, Any, Any, str]] = [
