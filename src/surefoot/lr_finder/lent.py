@@ -52,16 +52,14 @@ class Lent:
             optimizer.nonfinite = "skip"
         _check_again("loader", run.loader)
         _check_again("val_loader", val_loader)
-        held = (
-            []
-            if run.step_fn is not None
-            else [[batch] for batch in islice(() if val_loader is None else val_loader, HELD)]
-        )
+        held: list[list[Any]] = []
+        if val_loader is not None and run.step_fn is None:
+            held = [[batch] for batch in islice(val_loader, HELD)]
         wanted = updates + (0 if held or run.step_fn is not None else HELD)
         windows = list(islice(_windows(run), wanted))
         if not held and run.step_fn is None:  # those that no trial trains on, where there are enough
             held, windows = windows[updates:] or windows[-HELD:], windows[:updates]
-        self.batches, self.held = windows, held
+        self.batches, self.held = _fewest(windows), _fewest(held)
 
     @property
     def left(self) -> int:
@@ -203,10 +201,22 @@ def _norm(tensors: Sequence[Tensor]) -> float:
 
 def agreed(number: float) -> float:
     """The mean over all ranks of a distributed training, so that all go the same way; itself elsewhere."""
+    numbers = _of_ranks(number)
+    return sum(numbers) / len(numbers)
+
+
+def _fewest(items: list[Any]) -> list[Any]:
+    """As many as every rank has."""
+    return items[: int(min(_of_ranks(len(items))))]
+
+
+def _of_ranks(number: float) -> list[float]:
+    """The number of each rank; of this process alone where nothing is distributed."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return number
+        return [number]
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    shared = torch.tensor(number, dtype=torch.float64, device=device)
-    distributed.all_reduce(shared)
-    return float(shared) / distributed.get_world_size()
+    numbers = torch.zeros(distributed.get_world_size(), dtype=torch.float64, device=device)
+    numbers[distributed.get_rank()] = number
+    distributed.all_reduce(numbers)  # a sum, which every backend knows
+    return [float(each) for each in numbers.tolist()]
