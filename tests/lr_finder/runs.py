@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler as torchs
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 from trainings import Augmented, dataset, loader, loss, net
 
 import surefoot as optim
@@ -36,7 +36,7 @@ def run_of(
     """Five batches a pass, with noise from every generator; dropout and running statistics."""
     model = net() if model is None else model
     optimizer = build(model.parameters())
-    batches = loader(Augmented()) if data is None else data
+    batches = loader(Augmented(160), batch_size=32) if data is None else data
     if settings.get("ema") is True:
         settings["ema"] = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     if settings.get("step_fn") is not None:
@@ -49,7 +49,7 @@ class Placed:
     """Says where it is, and goes there, as torchdata's StatefulDataLoader."""
 
     def __init__(self) -> None:
-        self.batches, self.at, self.begun = list(loader(shuffle=False)), 0, False
+        self.batches, self.at, self.begun = list(pairs(shuffle=False)), 0, False
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -73,7 +73,7 @@ class Stream(IterableDataset[Any]):
     """Samples without a number of them."""
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(dataset())
+        return iter(dataset(160))
 
 
 class Bf16(nn.Sequential):
@@ -111,7 +111,7 @@ class Empty(nn.Module):
 
 
 def pairs(**settings: Any) -> DataLoader[Any]:
-    return loader(**settings)
+    return loader(**{"data": dataset(160), "batch_size": 32, **settings})
 
 
 def of_dicts(kind: Any) -> list[Any]:
@@ -195,10 +195,10 @@ RUNS: dict[str, Callable[[], Run]] = {
     "a group at rest": lambda: run_of(lambda params: halves(params, (0.0, 0.1), optim.SGD)),
     "refuses infinity": lambda: run_of(lambda params: optim.SGD(params, lr=0.01, nonfinite="raise")),
     "stateful loader": lambda: run_of(ADAM, data=Placed()),
-    "iterable dataset": lambda: run_of(ADAM, data=loader(Stream(), shuffle=None)),
+    "iterable dataset": lambda: run_of(ADAM, data=pairs(data=Stream(), shuffle=None)),
     "list": lambda: run_of(data=list(pairs(shuffle=False))),
     "one batch": lambda: run_of(model=plain_net(), data=list(pairs(shuffle=False))[:1]),
-    "two batches": lambda: run_of(data=pairs(data=dataset(16))),
+    "two batches": lambda: run_of(data=pairs(data=dataset(64))),
     "dicts": lambda: run_of(
         model=Features(), data=of_dicts(dict), loss=lambda model, batch: model(**batch).loss
     ),
@@ -216,15 +216,15 @@ RUNS: dict[str, Callable[[], Run]] = {
     "frozen parameters": lambda: run_of(model=frozen()),
     "bf16 parameters": lambda: run_of(ADAM, model=Bf16()),
     "no elements": lambda: run_of(ADAM, model=Empty()),
-    "negative losses": lambda: run_of(loss=lambda model, batch: loss(model, batch) - 50),
+    "negative losses": lambda: run_of(loss=lambda model, batch: loss(model, batch) - 1.5),
     "small losses": lambda: run_of(loss=lambda model, batch: 1e-6 * loss(model, batch)),
-    "large losses": lambda: run_of(loss=lambda model, batch: 1e6 * loss(model, batch)),
+    "large losses": lambda: run_of(
+        lambda params: optim.SGD(params, lr=1e-8), loss=lambda model, batch: 1e6 * loss(model, batch)
+    ),
     "step_fn that returns a loss": lambda: run_of(ADAM, step_fn=loss_alone),
     "step_fn that updates": lambda: run_of(step_fn=whole_update),
     "double": lambda: run_of(
         model=plain_net().double(), data=[(x.double(), y) for x, y in pairs(shuffle=False)]
     ),
-    "full batch": lambda: run_of(
-        model=plain_net(), data=loader(TensorDataset(*dataset().tensors), batch_size=40)
-    ),
+    "full batch": lambda: run_of(model=plain_net(), data=pairs(batch_size=160)),
 }
