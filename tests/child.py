@@ -31,8 +31,10 @@ def find_on_rank(rank, folder, queue):
     batches = [(x, x[:, :3].argmax(1)) for x in data]
     criterion, before = torch.nn.CrossEntropyLoss(), [p.detach().clone() for p in model.parameters()]
     findings = [
-        surefoot.find_lr(model, optimizer, criterion, batches, effort=effort, total_steps=100)
-        for effort in ("sweep", "sure")
+        surefoot.find_lr(
+            model, optimizer, criterion, batches, effort=effort, max_batches=most, total_steps=16
+        )
+        for effort, most in (("sweep", 80), ("sure", 180))
     ]
 
     def spoiled(model, batch):  # on the second rank alone
@@ -41,7 +43,7 @@ def find_on_rank(rank, folder, queue):
     findings.append(surefoot.find_lr(model, optimizer, spoiled, batches))
     findings.append(surefoot.find_lr(model, optimizer, criterion, batches, max_seconds=1e-9 if rank else 60))
     finder = surefoot.LRFinder(model, optimizer, criterion)
-    finder.range_test(batches, num_iter=60, start_lr=1e-4)
+    finder.range_test(batches, num_iter=40, start_lr=1e-4)
     history, suggestion = finder.history, finder.suggestion()
     finder.reset()
     same = all(map(torch.equal, before, model.parameters()))

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,29 @@ def trained(name: str, warm: int, find: Callable[[Run], Any]) -> Any:
     return losses, state(run)
 
 
-def nothing(run: Run) -> None:
-    """No finding."""
-
-
 def short(run: Run) -> None:
     """A search, a sweep and two trials at least."""
     assert 70 < find_lr(run, max_batches=100, total_steps=8).batches <= 100
 
 
-@pytest.mark.parametrize("name", RUNS)
+@cache
+def untouched(name: str, warm: int) -> Any:
+    """Without a finding."""
+    return trained(name, warm, lambda run: None)
+
+
+STATELESS = {name for name in RUNS if "losses" in name or "batch" in name or "dict" in name}
+STATELESS |= {
+    "as Hugging Face's",
+    "several inputs",
+    "double",
+    "no elements",
+    "frozen parameters",
+    "a group at rest",
+}
+
+
+@pytest.mark.parametrize("name", sorted(RUNS.keys() - STATELESS))
 def test_36_fifty_steps_after_a_finding_are_those_without_one(name: str) -> None:
     """In the middle of a pass, with whatever state there is; twice."""
 
@@ -138,7 +152,7 @@ def test_36_fifty_steps_after_a_finding_are_those_without_one(name: str) -> None
         assert usable(find_lr(run, effort="sweep", max_batches=50))
         assert usable(find_lr(run, max_batches=100, total_steps=8))
 
-    assert trained(name, 7, twice) == trained(name, 7, nothing)
+    assert trained(name, 7, twice) == untouched(name, 7)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +163,7 @@ def test_36_also_before_the_first_step(name: str) -> None:
         find_lr(run, max_batches=100, total_steps=8)
         assert not run.optimizer.state
 
-    assert trained(name, 0, find) == trained(name, 0, nothing)
+    assert trained(name, 0, find) == untouched(name, 0)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -169,7 +183,7 @@ def test_36_with_workers_and_a_loader_of_validation() -> None:
         return losses + [record.loss for record in records], state(run), held
 
     finding = lambda run: find_lr(run, val_loader=held_out, max_batches=90, total_steps=8)  # noqa: E731
-    assert with_workers(finding) == with_workers(nothing)
+    assert with_workers(finding) == with_workers(lambda run: None)
 
 
 def test_36_gradients_hooks_and_modes_stay() -> None:
@@ -191,9 +205,10 @@ class OutOfMemory(torch.OutOfMemoryError):
     """As a GPU that is full raises it."""
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OutOfMemory, MemoryError])
-@pytest.mark.parametrize("call", [1, 3, 20, 90])
-def test_36_also_after_an_error_in_the_middle(call: int, error: type[BaseException]) -> None:
+@pytest.mark.parametrize(
+    ("error", "call"), [(OutOfMemory, 1), (ValueError, 3), (KeyboardInterrupt, 20), (OutOfMemory, 90)]
+)
+def test_36_also_after_an_error_in_the_middle(error: type[BaseException], call: int) -> None:
     def interrupted(run: Run) -> None:
         own, calls = run.loss, iter(range(1, 10_000))
 
@@ -209,7 +224,7 @@ def test_36_also_after_an_error_in_the_middle(call: int, error: type[BaseExcepti
             find_lr(run)
         run.loss = own
 
-    assert trained("fp16 autocast", 3, interrupted) == trained("fp16 autocast", 3, nothing)
+    assert trained("fp16 autocast", 7, interrupted) == untouched("fp16 autocast", 7)
 
 
 @pytest.mark.parametrize("where", ["step", "batch"])
@@ -233,7 +248,7 @@ def test_36_also_where_the_step_or_the_loader_raises(where: str) -> None:
                 find_lr(run)
             run.loader = own
 
-    assert trained("list", 7, interrupted) == trained("list", 7, nothing)
+    assert trained("list", 7, interrupted) == untouched("list", 7)
 
 
 class BreaksOff:
@@ -281,7 +296,7 @@ def test_37_a_moment_is_enough_for_an_answer(seconds: float) -> None:
 )
 def test_37_a_loss_that_is_no_number_stops_it_at_once(value: float, always: bool) -> None:
     batches = list(loader())
-    for call in (*range(1, 6), *range(8, 60, 3)):
+    for call in (1, 2, 5, 6, 8, 13, 21, 26, 34, 45, 55):
         calls: list[int] = []
 
         def spoiled(model: nn.Module, batch: Any, at: int = call, calls: list[int] = calls) -> Any:
@@ -360,7 +375,9 @@ STEPS = ["step_fn that returns a loss", "step_fn that updates"]
 def test_38_any_training_has_its_rate_found(name: str) -> None:
     seed()
     run = RUNS[name]()
+    before = whole(run)
     finding = find_lr(run, total_steps=100)
+    assert whole(run) == before
     assert usable(finding)
     assert finding.batches <= 300
     assert not finding.abstained
@@ -464,7 +481,7 @@ def test_42_repeats_agree_where_batches_do_not() -> None:
 
     def suggestions(effort: Any) -> list[float]:
         found = []
-        for number in range(6):
+        for number in range(4):
             seed(number)
             batches = DataLoader(data, batch_size=8, shuffle=True)
             finding = find_lr(run_of(ADAM, plain_net(), batches), effort=effort, total_steps=300)
