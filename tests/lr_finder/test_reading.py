@@ -125,13 +125,13 @@ def test_a_constant_added_to_all_losses_is_no_matter(changes: list[int], constan
 
 @pytest.mark.parametrize("lowest", [-8.0, -5.0, -2.0])
 def test_a_known_valley(lowest: float) -> None:
-    read = read_sweep(OCTAVES, valley(lowest), QUIET, 9)  # as many steps as the sweep makes at a rate
+    read = read_sweep(OCTAVES, valley(lowest), QUIET, 16)  # about what the sweep is worth
     assert read.lowest == pytest.approx(lowest, abs=0.4)
     assert lowest - 1.2 < read.best < lowest
     assert lowest < read.edge < lowest + 2
     assert 30 < read.signal < 50
     assert (read.doubt, read.weak, read.at_start, read.at_end) == ("", False, False, False)
-    longer = read_sweep(OCTAVES, valley(lowest), QUIET, 9 * 8)
+    longer = read_sweep(OCTAVES, valley(lowest), QUIET, 16 * 8)
     assert longer.best == pytest.approx(read.best - 3 * DRIFT, abs=0.05)
 
 
