@@ -294,19 +294,8 @@ class Search:
 
     def _from_sweep(self, read: SweepReading) -> LRFinding:
         shift = self._planned.octaves
-        if read.weak:
-            return self._abstain(
-                2.0 ** (read.edge - 2 + shift),
-                f"The loss did not fall by more than differs between batches ({_sd(read.signal)}).",
-            )
-        if read.at_end:
-            return self._abstain(
-                2.0 ** (read.best + shift), "The loss still fell at the highest rate that was tried."
-            )
-        if read.at_start:
-            return self._abstain(
-                2.0 ** (read.best + shift), "The loss was lowest at the lowest rates that were tried."
-            )
+        if read.doubt:
+            return self._abstain(2.0 ** (read.safest + shift), read.doubt)
         best = read.best + shift
         confidence = 0.85 if read.signal > 5 else 0.75
         return self._finding(
