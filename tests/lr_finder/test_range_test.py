@@ -440,12 +440,12 @@ def test_the_scale_does_not_change_the_sweep() -> None:
 # Leaving no trace
 
 
-PLACES = [(name, True) for name in OPTIMIZERS] + [("AdamW, tensor lr", False)]
+WARM = [*((name, 3) for name in OPTIMIZERS), ("Adam", 0), ("torch's Adam", 0)]
 
 
-@pytest.mark.parametrize(("name", "memory_cache"), PLACES)
-@pytest.mark.parametrize("warm", [0, 3], ids=["cold", "warm"])
-def test_reset_leaves_no_trace(name: str, memory_cache: bool, warm: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "warm"), WARM)
+@pytest.mark.parametrize("memory_cache", [True, False], ids=["memory", "file"])
+def test_reset_leaves_no_trace(name: str, warm: int, memory_cache: bool, tmp_path: Path) -> None:
     seed()
     model, batches, held_out = net(), loader(Augmented()), loader(Augmented(16))
     optimizer = OPTIMIZERS[name](model.parameters())
@@ -462,13 +462,12 @@ def test_reset_leaves_no_trace(name: str, memory_cache: bool, warm: int, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
-@pytest.mark.parametrize("warm", [0, 3], ids=["cold", "warm"])
-def test_fifty_steps_after_a_sweep_are_those_without_one(build: Any, warm: int) -> None:
+@pytest.mark.parametrize(("name", "warm"), WARM)
+def test_fifty_steps_after_a_sweep_are_those_without_one(name: str, warm: int) -> None:
     def train(sweeps: int) -> Any:
         seed()
         model, batches = net(), loader(Augmented())
-        optimizer = build(model.parameters())
+        optimizer = OPTIMIZERS[name](model.parameters())
         steps(model, optimizer, batches, warm)
         for _ in range(sweeps):
             finder = LRFinder(model, optimizer, CRITERION)
@@ -477,9 +476,7 @@ def test_fifty_steps_after_a_sweep_are_those_without_one(build: Any, warm: int) 
         losses = steps(model, optimizer, batches, 50)
         return bits([losses, model.state_dict(), optimizer.state_dict()]), generators(batches)
 
-    without = train(0)
-    assert train(1) == without
-    assert train(2) == without
+    assert train(2) == train(0)
 
 
 def test_a_scheduler_built_after_the_sweep_starts_from_the_optimizers_rate() -> None:
