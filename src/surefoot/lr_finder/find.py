@@ -45,6 +45,9 @@ SHORTEST = 12
 TRUST = 0.6
 """Weight of the trials beside the sweep: both have seen much of the same, and neither is exact."""
 
+MOST_TRIALS = 16
+"""More do not find an end to the good rates, however many batches are allowed."""
+
 BATCHES = {"sweep": 100, "sure": 300}
 """What the two efforts may spend."""
 
@@ -234,7 +237,10 @@ class Search:
                 self._planned.peak, "The batches or seconds allowed are too few to see anything."
             )
         if read is None:
-            return self._abstain(2.0 ** (end - 4), "Too few rates could be tried with the batches allowed.")
+            return self._abstain(
+                2.0 ** (end - 4),
+                "Too few rates could be tried: the batches allowed are few, or the loss was soon infinite or NaN.",
+            )
         if self._effort == "sweep":
             return self._from_sweep(read)
         return self._from_trials(read)
@@ -278,29 +284,18 @@ class Search:
                 break
         changes = [loss - self._initial[i % common] for i, loss in enumerate(losses)]
         octaves = octaves[: len(losses)]
+        if len(octaves) < 4:
+            return None
         # A batch shows what the updates before it did.
         fitted = fit(octaves[:-1], changes[1:], self._noise)
         level = (self._noise.level + change for change in (*fitted, fitted[-1]))
         self._sweep = Sweep(tuple(2.0**x for x in octaves), tuple(losses), tuple(level))
-        if len(octaves) < 4:
-            return None
         return read_sweep(octaves[:-1], changes[1:], self._noise, self._planned.total_steps)
 
     def _from_sweep(self, read: SweepReading) -> LRFinding:
         shift = self._planned.octaves
-        if read.weak:
-            return self._abstain(
-                2.0 ** (read.edge - 2 + shift),
-                f"The loss did not fall by more than differs between batches ({_sd(read.signal)}).",
-            )
-        if read.at_end:
-            return self._abstain(
-                2.0 ** (read.best + shift), "The loss still fell at the highest rate that was tried."
-            )
-        if read.at_start:
-            return self._abstain(
-                2.0 ** (read.best + shift), "The loss was lowest at the lowest rates that were tried."
-            )
+        if read.doubt:
+            return self._abstain(2.0 ** (read.safest + shift), read.doubt)
         best = read.best + shift
         confidence = 0.85 if read.signal > 5 else 0.75
         return self._finding(
@@ -324,7 +319,7 @@ class Search:
             self._start = self.score_of([])
             for offset in (0, 1, 2):
                 self._try(center + offset, steps)
-            while True:
+            while len(self._trials) < MOST_TRIALS:
                 scores = self._scores
                 got = read_trials(scores, self._start, self._noise, steps, self._planned.total_steps)
                 # Where nothing was learned, as on a plateau before training gets going, only high rates may get off it.

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from surefoot.checks import whole
 from surefoot.curves import Curve, parse
 from surefoot.lr_scheduler import Scheduler
-from surefoot.lr_scheduler.hyperparameters import read
+from surefoot.lr_scheduler.hyperparameters import read, set_hyperparameter
 
 __all__ = ["DEFAULT_STEPS", "Planned", "Schedule"]
 
@@ -165,6 +165,9 @@ def _recorded(scheduler: Any, total: int) -> list[list[Settings]]:
                 scheduler.set(step)
                 rows.append([_numbers(group) for group in groups])
             return rows
+        for group in groups:
+            set_hyperparameter(group, "lr", float(_base(group)))
+        _begin(scheduler)
         sought = next(wanted)
         for step in range(total):
             if step == sought:
@@ -173,6 +176,23 @@ def _recorded(scheduler: Any, total: int) -> list[list[Settings]]:
             if step < total - 1:
                 scheduler.step()
     return rows
+
+
+def _begin(scheduler: Any) -> None:
+    """Put one of torch's to its first step; the rates are the groups' own."""
+    parts = getattr(scheduler, "_schedulers", None)
+    if isinstance(scheduler, Scheduler):
+        scheduler.set(0)
+        return
+    if parts is None:
+        scheduler.last_epoch = -1
+        scheduler._initial_step()
+        return
+    in_turn = hasattr(scheduler, "_milestones")
+    if in_turn:
+        scheduler.last_epoch = 0
+    for part in parts[:1] if in_turn else parts:
+        _begin(part)
 
 
 def _numbers(group: Settings) -> Settings:

@@ -33,6 +33,9 @@ WORTH = 1.7
 SMOOTH = 1 / 3
 """Width in octaves of the average over a sweep."""
 
+NEIGHBOURS = 0.6745 * math.sqrt(2)
+"""Median distance of two independent normal numbers of standard deviation 1."""
+
 Range = tuple[float, float]
 
 
@@ -49,8 +52,19 @@ class Noise:
     @staticmethod
     def of(losses: Sequence[float]) -> Noise:
         """From the losses of some batches."""
-        level = float(np.mean(losses))
         spread = float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
+        return Noise._at_least(float(np.mean(losses)), spread)
+
+    @staticmethod
+    def along(losses: Sequence[float]) -> Noise:
+        """From the losses of a sweep, each of another batch: its first rates change little, neighbours differ by chance."""
+        first = losses[: min(8, 2 + len(losses) // 16)]
+        steps = np.abs(np.diff([loss for loss in losses if math.isfinite(loss)]))
+        spread = float(np.median(steps)) / NEIGHBOURS if len(steps) else 0.0
+        return Noise._at_least(float(np.mean(first)), spread)
+
+    @staticmethod
+    def _at_least(level: float, spread: float) -> Noise:
         return Noise(level, max(spread, 0.01 * abs(level), 1e-12))
 
     def risen(self, loss: float) -> bool:
@@ -85,6 +99,23 @@ class SweepReading:
     def weak(self) -> bool:
         """Whether nothing was learned that is more than noise."""
         return self.signal < SIGNAL
+
+    @property
+    def doubt(self) -> str:
+        """Why no rate can be told from it, as a sentence; empty if one can."""
+        if self.weak:
+            return (
+                "The loss did not fall by more than differs between batches "
+                f"({self.signal:.1f} standard deviations)."
+            )
+        if self.at_end:
+            return "The loss still fell at the highest rate that was tried."
+        return "The loss was lowest at the lowest rates that were tried." if self.at_start else ""
+
+    @property
+    def safest(self) -> float:
+        """What to offer where there is a doubt, in octaves."""
+        return self.edge - 2 if self.weak else self.best
 
 
 @dataclass(frozen=True)
