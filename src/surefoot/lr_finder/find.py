@@ -339,6 +339,8 @@ class Search:
                 2.0 ** (got.safe - 1.5),
                 f"In {steps} updates the loss did not fall by more than differs between batches at any rate ({_sd(got.signal)}).",
             )
+        if read.at_end and got.at_end:
+            return self._abstain(2.0**got.best, "The loss still fell at the highest rate that was tried.")
         best = got.best if read.weak else TRUST * got.best + (1 - TRUST) * (read.best + shift)
         apart = 0.0 if read.weak else abs(got.best - read.best - shift)
         confidence = 0.9 - 0.1 * (apart > 1.5) - 0.05 * (got.at_end or got.at_start) - 0.15 * read.weak

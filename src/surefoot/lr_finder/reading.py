@@ -43,7 +43,7 @@ Range = tuple[float, float]
 class Noise:
     """The loss before training: its mean, and its standard deviation between batches.
 
-    With one batch there is no spread: a hundredth of the loss stands in, also where the batches are more alike.
+    With one batch there is no spread: a thousandth of the loss stands in, also where the batches are more alike.
     """
 
     level: float
@@ -65,7 +65,7 @@ class Noise:
 
     @staticmethod
     def _at_least(level: float, spread: float) -> Noise:
-        return Noise(level, max(spread, 0.01 * abs(level), 1e-12))
+        return Noise(level, max(spread, 0.001 * abs(level), 1e-12))
 
     def risen(self, loss: float) -> bool:
         """Whether a loss is above what was at the start, and no batch alone can be why."""
