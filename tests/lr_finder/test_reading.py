@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surefoot.lr_finder.reading import DRIFT, FAR, NEAR, SIGNAL, Noise, fit, horizon, read_sweep, read_trials
+from surefoot.lr_finder.reading import DRIFT, FAR, SIGNAL, Noise, fit, horizon, read_sweep, read_trials
 
 OCTAVES = [-12 + i / 6 for i in range(73)]
 QUIET = Noise(2.0, 0.02)
@@ -172,18 +172,21 @@ def test_the_middle_of_all_that_are_as_good() -> None:
     scores = {-3.0: 1.5, -2.0: 1.05, -1.0: 1.0, 0.0: 1.02, 1.0: 1.6, 2.0: math.inf}
     read = read_trials(scores, 2.0, QUIET, 512, 512)
     low, high = read.plateau
-    assert -2.5 < low < -2
-    assert 0 < high < 0.5
+    assert -2 < low < -1
+    assert -0.5 < high < 0.5
     assert read.best == (low + high) / 2
     assert read.signal == pytest.approx(50)
     assert read.safe == 1.0
     assert (read.weak, read.at_start, read.at_end) == (False, False, False)
 
 
-def test_a_level_between_two_trials_is_where_a_line_between_them_is() -> None:
-    level = 1.0 + NEAR  # of a fall by 1
-    read = read_trials({0.0: 2 * level - 1.0, 1.0: 1.0, 2.0: 4 * level - 3.0}, 2.0, QUIET, 8, 8)
-    assert read.plateau == pytest.approx((0.5, 1.25))
+def test_a_rate_beside_a_bad_one_is_worse_than_it_looks() -> None:
+    alike = {-2.0: 1.6, -1.0: 1.0, 0.0: 1.0, 1.0: 1.6}
+    assert read_trials(alike, 2.0, QUIET, 8, 8).best == pytest.approx(-0.5)
+    lower = read_trials({**alike, 1.0: math.inf}, 2.0, QUIET, 8, 8)
+    assert lower.best < -0.5
+    # How bad a bad one is is no matter.
+    assert lower == read_trials({**alike, 1.0: 1e9}, 2.0, QUIET, 8, 8)
 
 
 EDGES: list[tuple[dict[float, float], Any]] = [
@@ -192,7 +195,7 @@ EDGES: list[tuple[dict[float, float], Any]] = [
     ({0.0: 1.0, 1.0: 1.0}, (True, True)),
     ({0.0: 1.0}, (True, True)),
     ({0.0: math.inf, 1.0: math.inf}, (True, True)),
-    ({0.0: 3.0, 1.0: math.inf}, (True, False)),
+    ({0.0: 3.0, 1.0: math.inf}, (True, True)),
 ]
 
 

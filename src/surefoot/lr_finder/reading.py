@@ -24,11 +24,8 @@ FAR = 2.5
 SIGNAL = 2.0
 """A descent of less than so many spreads between batches says nothing about the rate."""
 
-NEAR = 0.1
-"""Trials whose loss fell by this share less than that of the best are as good as it."""
-
-WORTH = 1.7
-"""How many times its updates near a rate a sweep is worth: those at lower rates have learned before."""
+NEAR = 0.05
+"""Rates at which the loss fell by this share less than at the best are as good as it."""
 
 SMOOTH = 1 / 3
 """Width in octaves of the average over a sweep."""
@@ -168,8 +165,8 @@ def read_sweep(
 ) -> SweepReading:
     """Read a sweep of rising rates, an update at each.
 
-    The loss falls by nine tenths of all it falls at a rate that suits the few updates a sweep has around each rate; one for a
-    whole training is below that.
+    Where the loss has fallen by all but a twentieth of what it falls, the rate suits the few updates that a sweep has around it; one
+    for a whole training is below that.
 
     Args:
         octaves: The rates, at least 3, rising.
@@ -179,14 +176,12 @@ def read_sweep(
     """
     fitted = fit(octaves, changes, noise)
     lowest = int(np.argmin(fitted))
-    near = lowest
-    while near > 0 and fitted[near - 1] <= (1 - NEAR) * fitted[lowest]:
-        near -= 1
+    near = _crossing(octaves, fitted, lowest, -1, (1 - NEAR) * fitted[lowest])
     spacing = (octaves[-1] - octaves[0]) / (len(octaves) - 1)
-    steps = WORTH / (1 - 2**-spacing)  # the sum of all rates so far, in updates at the last
+    steps = 1 / (1 - 2**-spacing)  # the sum of all rates so far, in updates at the last
     back = (x for x, y in zip(octaves[lowest:], fitted[lowest:], strict=True) if y > 0)
     return SweepReading(
-        best=octaves[near] + horizon(steps, total_steps),
+        best=near + horizon(steps, total_steps),
         signal=max(0.0, -fitted[lowest] / noise.spread),
         lowest=octaves[lowest],
         edge=next(back, octaves[-1]),
@@ -200,7 +195,8 @@ def read_trials(
 ) -> TrialsReading:
     """Read trials of equal length at different rates.
 
-    The best rate is the middle, in octaves, of all that did nearly as well as the best trial: a single best one is mostly luck.
+    The best rate is the middle, in octaves, of all that did nearly as well as the best, each seen with those beside it: a single best
+    trial is mostly luck.
 
     Args:
         scores: The loss at the end of each trial by its rate in octaves; infinite where it diverged.
@@ -211,10 +207,14 @@ def read_trials(
     """
     octaves = sorted(scores)
     losses = [scores[x] for x in octaves]
-    best = int(np.argmin(losses))
-    fell = max(0.0, start - losses[best])
-    level = losses[best] + NEAR * fell
-    low, high = _crossing(octaves, losses, best, -1, level), _crossing(octaves, losses, best, 1, level)
+    # Harm beyond the start is harm; and a rate beside a bad one is worse than it looks.
+    level = [min(loss, start) for loss in losses]
+    beside = [level[0], *level, level[-1]]
+    level = [(a + 2 * b + c) / 4 for a, b, c in zip(beside[:-2], level, beside[2:], strict=True)]
+    best = int(np.argmin(level))
+    fell = max(0.0, start - min(losses))
+    good = level[best] + NEAR * (start - level[best])
+    low, high = _crossing(octaves, level, best, -1, good), _crossing(octaves, level, best, 1, good)
     shift = horizon(steps, total_steps)
     harmless = [x for x, loss in zip(octaves, losses, strict=True) if loss <= start + 0.2 * noise.spread]
     return TrialsReading(
@@ -222,8 +222,8 @@ def read_trials(
         plateau=(low + shift, high + shift),
         signal=fell / noise.spread,
         safe=max(harmless, default=octaves[0]),
-        at_start=losses[0] <= level,
-        at_end=losses[-1] <= level,
+        at_start=level[0] <= good,
+        at_end=level[-1] <= good,
     )
 
 
