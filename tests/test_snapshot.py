@@ -1,5 +1,6 @@
 import gc
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from trainings import Augmented, bits, endless, everything, loader, loss, net, seed, steps
 
 import surefoot as optim
-from surefoot.snapshot import Snapshot
+from surefoot.snapshot import Beside, Snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -376,3 +377,52 @@ def test_a_full_disk_leaves_everything_and_no_file(tmp_path: Path, monkeypatch: 
         Snapshot(model, optimizer, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert everything(model, optimizer) == before
+
+
+# Optimizers beside the known one
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, torch.optim.Adam], ids=["ours", "torch's"])
+@pytest.mark.parametrize("warm", [0, 2], ids=["cold", "warm"])
+def test_another_optimizer_that_steps_is_put_back(kind: Any, warm: int) -> None:
+    model, other = net(), nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    optimizer, second = optim.SGD(model.parameters(), lr=0.1), kind(other.parameters(), lr=0.1)
+    steps(other, second, loader(), warm)
+    second.zero_grad()
+    before = everything(other, second)
+
+    def two_steps() -> list[float]:
+        seed()
+        return steps(other, second, loader(), 2)
+
+    with Beside(optimizer) as beside:
+        first = two_steps()
+        assert everything(other, second) != before
+        beside.restore()
+        assert two_steps() == first
+        beside.restore()
+    after = everything(other, second)
+    assert {**after, "generators": 0} == {**before, "generators": 0}  # which whoever lends the run puts back
+
+
+def test_the_first_step_beside_has_its_gradient() -> None:
+    weight = torch.ones(1, requires_grad=True)
+    second = optim.SGD([weight], lr=0.1)
+    with Beside(optim.SGD([torch.ones(1)], lr=0.1)) as beside:
+        weight.grad = torch.ones(1)
+        second.step()
+        assert weight.item() == pytest.approx(0.9)
+        beside.restore()
+    assert (weight.item(), weight.grad) == (1.0, None)
+
+
+def test_steps_of_another_thread_are_its_own() -> None:
+    weight = torch.ones(1, requires_grad=True)
+    weight.grad = torch.ones(1)
+    second = optim.SGD([weight], lr=0.1)
+    with Beside(optim.SGD([torch.ones(1)], lr=0.1)) as beside:
+        thread = threading.Thread(target=second.step)
+        thread.start()
+        thread.join()
+        beside.restore()
+    assert weight.item() == pytest.approx(0.9)

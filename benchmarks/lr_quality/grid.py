@@ -24,13 +24,26 @@ import surefoot as optim
 from surefoot.lr_scheduler.hyperparameters import has_momentum
 
 FOLDER = Path(__file__).parent / "grids"
-RATES = [2.0 ** (k / 2) for k in range(-36, 9)]  # 4e-6 to 16
+LOWEST = -18
+"""Octave of the lowest rate: 4e-6."""
+
 SCHEDULES = ("constant", "onecycle")
 SEEDS = 3
 
 
 def path_of(task: Task) -> Path:
     return FOLDER / f"{re.sub(r'[^a-z]+', '-', task.name.lower())}.json"
+
+
+def rates_of(task: Task) -> list[float]:
+    return [2.0 ** (k / 2) for k in range(2 * LOWEST, 2 * (task.top.bit_length() - 1) + 1)]
+
+
+def onecycle(task: Task, optimizer: torch.optim.Optimizer) -> optim.lr_scheduler.OneCycleLR:
+    """One cycle over a full training, with the optimizer's rates as its peaks."""
+    return optim.lr_scheduler.OneCycleLR(
+        optimizer, "groups", total_steps=task.steps, cycle_momentum=has_momentum(optimizer)
+    )
 
 
 def full_training(task: Task, rate: float, schedule: str, seed: int) -> float:
@@ -40,9 +53,7 @@ def full_training(task: Task, rate: float, schedule: str, seed: int) -> float:
     optimizer = task.optimizer(model, rate)
     scheduler = None
     if schedule == "onecycle":
-        scheduler = optim.lr_scheduler.OneCycleLR(
-            optimizer, "groups", total_steps=task.steps, cycle_momentum=has_momentum(optimizer)
-        )
+        scheduler = onecycle(task, optimizer)
     batches = task.batches(seed)
     worst = 20 * abs(task.held_out(model)) + 20
     for _ in range(task.steps):
@@ -68,7 +79,7 @@ def grid(task: Task) -> dict[str, object]:
     found: dict[str, list[list[float]]] = {}
     for schedule in SCHEDULES:
         rows: list[list[float]] = []
-        for rate in RATES:
+        for rate in rates_of(task):
             lost = len(rows) >= 4 and all(math.isinf(loss) for row in rows[-4:] for loss in row)
             row = (
                 [math.inf] * SEEDS
@@ -79,7 +90,7 @@ def grid(task: Task) -> dict[str, object]:
         found[schedule] = rows
     return {
         "task": task.name,
-        "rates": RATES,
+        "rates": rates_of(task),
         "initial": [initial(task, seed) for seed in range(SEEDS)],
         **found,
     }

@@ -37,6 +37,7 @@ class Task:
         steps: Updates of a full training.
         batch_size: Samples in a batch.
         judge: Whether it is one to judge by, and not to tune on.
+        top: The highest rate worth trying, a power of 2.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task:
     steps: int = 300
     batch_size: int = 32
     judge: bool = False
+    top: int = 16
 
     def batches(self, seed: int) -> Iterator[Data]:
         """Batches without end, shuffled anew in each pass."""
@@ -255,7 +257,7 @@ MOMENTUM, ADAM, ADAMW = plain(optim.SGD, momentum=0.9), plain(optim.Adam), plain
 NADAM, RADAM, RMSPROP = plain(optim.NAdam), plain(optim.RAdam), plain(optim.RMSprop)
 
 TASKS = [
-    Task("linear, SGD", partial(mlp, 64, 10), SGD, classify, digits),
+    Task("linear, SGD", partial(mlp, 64, 10), SGD, classify, digits, top=128),
     Task("linear regression, Adam", partial(mlp, 10, 1), ADAM, regress, partial(diabetes, False), judge=True),
     Task("MLP, SGD", partial(mlp, 64, 64, 64, 10), SGD, classify, digits, judge=True),
     Task("MLP, Nesterov", partial(mlp, 64, 64, 64, 10), NESTEROV, classify, digits),

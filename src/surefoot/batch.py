@@ -12,15 +12,16 @@ from torch import Tensor
 __all__ = ["length", "move"]
 
 
-def move(batch: Any, device: torch.device) -> Any:
+def move(batch: Any, device: torch.device, non_blocking: bool = True) -> Any:
     """The batch with its tensors on ``device``; itself if they are there.
 
     Tuples, named tuples, lists and dicts stay what they are, and what they hold is looked into. Anything else with a
-    ``to`` is asked to move itself; the rest stays. Copies from pinned memory are not waited for.
+    ``to`` is asked to move itself; the rest stays.
 
     Args:
         batch: What a loader gave; it is not written to.
         device: Where its tensors go.
+        non_blocking: Copies from pinned memory are not waited for.
 
     Example:
         >>> batch = {"input_ids": torch.ones(2, 3), "names": ["a", "b"]}
@@ -30,17 +31,21 @@ def move(batch: Any, device: torch.device) -> Any:
         device(type='meta')
     """
     if isinstance(batch, Tensor):
-        return batch if batch.device == device else batch.to(device, non_blocking=True)
+        return batch if batch.device == device else batch.to(device, non_blocking=non_blocking)
     if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, (list, tuple)):
-        moved = [move(value, device) for value in batch]
+        moved = [move(value, device, non_blocking) for value in batch]
         for new, old in zip(moved, batch, strict=True):
             if new is not old:
                 return batch._make(moved) if hasattr(batch, "_make") else type(batch)(moved)
         return batch
     if isinstance(batch, Mapping):
-        changed = {key: new for key, value in batch.items() if (new := move(value, device)) is not value}
+        changed = {
+            key: new
+            for key, value in batch.items()
+            if (new := move(value, device, non_blocking)) is not value
+        }
         if changed:
             batch = copy(batch)  # whatever kind of mapping it is
             for key, value in changed.items():

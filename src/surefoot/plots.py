@@ -53,6 +53,7 @@ def lr_range(
     losses: Sequence[float],
     *,
     suggestion: float | None = None,
+    doubt: str = "",
     show_lr: float | None = None,
     log_lr: bool = True,
     ax: Axes | None = None,
@@ -63,6 +64,7 @@ def lr_range(
         lrs: Learning rates of the sweep, rising.
         losses: The loss at each.
         suggestion: The rate to mark.
+        doubt: Why it is no more than the safest, as a sentence.
         show_lr: Another rate to mark with a line.
         log_lr: Logarithmic axis.
         ax: Draw here instead of in a new figure.
@@ -82,7 +84,11 @@ def lr_range(
         at = min(range(len(lrs)), key=lambda i: abs(lrs[i] - suggestion))
         ax.axvline(suggestion, color=ACCENT, linewidth=1, linestyle=(0, (4, 3)))
         ax.plot([suggestion], [losses[at]], "o", color=ACCENT, markersize=9, zorder=3)
-        ax.set_title(f"Suggested learning rate {suggestion:.1e}: the loss falls fastest here")
+        good, safe = (
+            f"Suggested learning rate {suggestion:.1e}",
+            f"No suggestion, {suggestion:.1e} is the safest",
+        )
+        ax.set_title(f"{safe}. {doubt}" if doubt else good, wrap=True)
     if show_lr is not None:
         ax.axvline(show_lr, color=SECOND, linewidth=1.5, label=f"{show_lr:.1e}")
         ax.legend(frameon=False)

@@ -17,7 +17,7 @@ from surefoot.batch import length
 from surefoot.checkpoint import CheckpointError
 from surefoot.checks import whole
 from surefoot.data import Feed
-from surefoot.snapshot import Snapshot
+from surefoot.snapshot import Beside, Snapshot
 from surefoot.swa_utils import pairs
 
 __all__ = ["Run"]
@@ -287,23 +287,32 @@ class Run:
                 current.copy_(value)
 
     @contextmanager
-    def borrow(self) -> Iterator[Run]:
-        """Lend the run out: on leaving the block, however it is left, all of it is as it was."""
+    def borrow(self, *loaders: Any) -> Iterator[Run]:
+        """Lend the run out: on leaving the block, however it is left, all of it is as it was.
+
+        Other optimizers that step inside the block, as in a ``step_fn``, and their parameters are put back, too.
+
+        Args:
+            *loaders: Others that are read inside the block, such as that of validation: their generators are put back.
+        """
         own = {name: vars(self)[name] for name in (*COUNTERS, "_pass_start", "_loader_state", "_known_feed")}
         loader_state = self.loader.state_dict() if self._feed.stateful else None
         schedulers = [_attributes_of(scheduler) for scheduler in _nested(self.scheduler)]
         parts = nn.ModuleList([part for part in (self.model, self.ema) if part is not None])
-        snapshot = Snapshot(parts, self.optimizer, self.loader, scaler=self.scaler)
+        snapshot = Snapshot(parts, self.optimizer, self.loader, *loaders, scaler=self.scaler)
+        beside = Beside(self.optimizer)
         self._known_feed = Feed(self.loader)
 
         def rewind() -> None:
+            beside.restore()
             snapshot.restore()
             for give_back in schedulers:
                 give_back()
 
         outer, self._rewind = self._rewind, rewind
         try:
-            yield self
+            with beside:
+                yield self
         finally:
             rewind()
             vars(self).update(own)

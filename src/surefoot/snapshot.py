@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -14,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from surefoot import rng
 
-__all__ = ["Snapshot"]
+__all__ = ["Beside", "Snapshot"]
 
 
 class Snapshot:
@@ -61,8 +63,7 @@ class Snapshot:
         # A loader with persistent workers draws a number more in its first pass.
         self._unread = [loader for loader in loaders if getattr(loader, "_iterator", self) is None]
         self._modes = [(module, module.training) for module in model.modules()]
-        optimized = (p for group in optimizer.param_groups for p in group["params"])
-        params = list({id(p): p for p in (*model.parameters(), *optimized)}.values())
+        params = list({id(p): p for p in (*model.parameters(), *_params(optimizer))}.values())
         self._gradients = [(p, p.grad) for p in params]
         self._buffers = [
             (module, dict(module._buffers), set(module._non_persistent_buffers_set))
@@ -123,6 +124,55 @@ class Snapshot:
         for loader in self._unread:
             loader._iterator = None
         rng.set_state(self._rng, *self._loaders)
+
+
+class Beside:
+    """Optimizers beside a known one, as a step function may use: those that step inside the block can be put back.
+
+    Each is copied with its parameters just before its first step there, in this thread. Gradients of parameters that nobody
+    else puts back become None.
+
+    Example:
+        >>> import surefoot
+        >>> weight = torch.ones(1, requires_grad=True)
+        >>> other = surefoot.SGD([weight], lr=0.1)
+        >>> with Beside(surefoot.SGD([torch.ones(1)], lr=0.1)) as beside:
+        ...     weight.grad = torch.ones(1)
+        ...     _ = other.step()
+        ...     beside.restore()
+        >>> weight.item()
+        1.0
+    """
+
+    def __init__(self, known: torch.optim.Optimizer) -> None:
+        self._known, self._thread = known, threading.get_ident()
+        self._kept: dict[int, tuple[torch.optim.Optimizer, Snapshot]] = {}
+
+    def __enter__(self) -> Beside:
+        self._hook = register_optimizer_step_pre_hook(self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hook.remove()
+
+    def _note(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer is self._known or id(optimizer) in self._kept or threading.get_ident() != self._thread:
+            return
+        gradients = [(param, param.grad) for param in _params(optimizer)]
+        self._kept[id(optimizer)] = optimizer, Snapshot(nn.Module(), optimizer)
+        for param, grad in gradients:  # this step is still to be made
+            param.grad = grad
+
+    def restore(self) -> None:
+        """Put them back, and the generators to where they were at the first step of the last one that was noted."""
+        for optimizer, snapshot in self._kept.values():
+            snapshot.restore()
+            for param in _params(optimizer):
+                param.grad = None
+
+
+def _params(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [param for group in optimizer.param_groups for param in group["params"]]
 
 
 def _containers(tree: Any) -> Any:

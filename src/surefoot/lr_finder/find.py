@@ -39,7 +39,14 @@ PER_OCTAVE = 6
 LONGEST = 32
 """Updates of a trial."""
 
-SHORTEST = 8
+SHORTEST = 12
+"""A sweep alone does better than with shorter trials."""
+
+TRUST = 0.7
+"""Weight of the trials beside the sweep: both have seen much of the same, and neither is exact."""
+
+MOST_TRIALS = 16
+"""More do not find an end to the good rates, however many batches are allowed."""
 
 BATCHES = {"sweep": 100, "sure": 300}
 """What the two efforts may spend."""
@@ -230,7 +237,10 @@ class Search:
                 self._planned.peak, "The batches or seconds allowed are too few to see anything."
             )
         if read is None:
-            return self._abstain(2.0 ** (end - 4), "Too few rates could be tried with the batches allowed.")
+            return self._abstain(
+                2.0 ** (end - 4),
+                "Too few rates could be tried: the batches allowed are few, or the loss was soon infinite or NaN.",
+            )
         if self._effort == "sweep":
             return self._from_sweep(read)
         return self._from_trials(read)
@@ -263,43 +273,31 @@ class Search:
         if count < 2 * (OCTAVES[1] - OCTAVES[0]):
             return None
         octaves = [low + (high - low) * i / count for i in range(count + 1)]
-        losses: list[float] = []
+        common, losses = len(self._initial), list[float]()
         lent.rewind()
         for i, octave in enumerate(octaves):
             lent.set(2.0**octave, settings)
-            losses.append(lent.update(i))
+            losses.append(lent.update(i % common))  # trials have more batches
             if not math.isfinite(losses[-1]) or (
                 len(losses) > 2 and all(map(self._noise.diverged, losses[-2:]))
             ):
                 break
-        common = len(self._initial)
         changes = [loss - self._initial[i % common] for i, loss in enumerate(losses)]
         octaves = octaves[: len(losses)]
+        if len(octaves) < 4:
+            return None
         # A batch shows what the updates before it did.
         fitted = fit(octaves[:-1], changes[1:], self._noise)
         level = (self._noise.level + change for change in (*fitted, fitted[-1]))
         self._sweep = Sweep(tuple(2.0**x for x in octaves), tuple(losses), tuple(level))
-        if len(octaves) < 4:
-            return None
         return read_sweep(octaves[:-1], changes[1:], self._noise, self._planned.total_steps)
 
     def _from_sweep(self, read: SweepReading) -> LRFinding:
         shift = self._planned.octaves
-        if read.weak:
-            return self._abstain(
-                2.0 ** (read.edge - 2 + shift),
-                f"The loss did not fall by more than differs between batches ({_sd(read.signal)}).",
-            )
-        if read.at_end:
-            return self._abstain(
-                2.0 ** (read.best + shift), "The loss still fell at the highest rate that was tried."
-            )
-        if read.at_start:
-            return self._abstain(
-                2.0 ** (read.best + shift), "The loss was lowest at the lowest rates that were tried."
-            )
+        if read.doubt:
+            return self._abstain(2.0 ** (read.safest + shift), read.doubt)
         best = read.best + shift
-        confidence = 0.85 if read.signal > 5 else 0.7
+        confidence = 0.85 if read.signal > 5 else 0.75
         return self._finding(
             best,
             (best - 1, min(best + 1, read.lowest + shift)),
@@ -314,19 +312,21 @@ class Search:
         lent, shift = self._lent, self._planned.octaves
         center = (read.edge - 2 if read.weak else read.best) + shift
         each = len(lent.held)
-        steps = min(LONGEST, self._planned.total_steps, max(SHORTEST, lent.left // 6 - each))
+        steps = min(LONGEST, self._planned.total_steps, lent.left // 6 - each)
+        if steps < min(SHORTEST, self._planned.total_steps):
+            return self._from_sweep(read)
         try:
             self._start = self.score_of([])
+            if not math.isfinite(self._start):  # in evaluation mode only
+                return self._from_sweep(read)
             for offset in (0, 1, 2):
                 self._try(center + offset, steps)
-            while True:
+            while len(self._trials) < MOST_TRIALS:
                 scores = self._scores
                 got = read_trials(scores, self._start, self._noise, steps, self._planned.total_steps)
-                if (
-                    got.at_end
-                    and math.isfinite(scores[max(scores)])
-                    and not (got.at_start and len(scores) > 4)
-                ):
+                # Where nothing was learned, as on a plateau before training gets going, only high rates may get off it.
+                higher = got.safe == max(scores) if got.weak else got.at_end
+                if higher and not (got.at_start and len(scores) > 4 and not got.weak):
                     self._try(max(scores) + 1, steps)
                 elif got.at_start or got.signal == 0:
                     self._try(min(scores) - 1, steps)
@@ -338,12 +338,14 @@ class Search:
         got = read_trials(self._scores, self._start, self._noise, steps, self._planned.total_steps)
         if got.weak:
             return self._abstain(
-                2.0 ** (got.safe - 1),
+                2.0 ** (got.safe - 1.5),
                 f"In {steps} updates the loss did not fall by more than differs between batches at any rate ({_sd(got.signal)}).",
             )
-        best = got.best if read.weak else 0.7 * got.best + 0.3 * (read.best + shift)
+        if read.at_end and got.at_end:
+            return self._abstain(2.0**got.best, "The loss still fell at the highest rate that was tried.")
+        best = got.best if read.weak else TRUST * got.best + (1 - TRUST) * (read.best + shift)
         apart = 0.0 if read.weak else abs(got.best - read.best - shift)
-        confidence = 0.95 - 0.1 * (apart > 1.5) - 0.15 * (got.at_end or got.at_start) - 0.15 * read.weak
+        confidence = 0.9 - 0.1 * (apart > 1.5) - 0.05 * (got.at_end or got.at_start) - 0.15 * read.weak
         low, high = got.plateau
         moved = horizon(steps, self._planned.total_steps)
         return self._finding(

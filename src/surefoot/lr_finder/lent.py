@@ -18,7 +18,7 @@ from surefoot.lr_scheduler.hyperparameters import set_hyperparameter
 from surefoot.run import Run
 from surefoot.update import loss_of, update
 
-__all__ = ["Lent", "Spent"]
+__all__ = ["Lent", "Spent", "agreed", "lend"]
 
 HELD = 4
 """Batches that a held-out loss is the mean of."""
@@ -50,17 +50,21 @@ class Lent:
         optimizer: Any = run.optimizer
         if getattr(optimizer, "nonfinite", None) == "raise":  # where it diverges is what is looked for
             optimizer.nonfinite = "skip"
-        held = [] if run.step_fn is not None else [[batch] for batch in islice(_read(val_loader), HELD)]
+        _check_again("loader", run.loader)
+        _check_again("val_loader", val_loader)
+        held: list[list[Any]] = []
+        if val_loader is not None and run.step_fn is None:
+            held = [[batch] for batch in islice(val_loader, HELD)]
         wanted = updates + (0 if held or run.step_fn is not None else HELD)
         windows = list(islice(_windows(run), wanted))
         if not held and run.step_fn is None:  # those that no trial trains on, where there are enough
             held, windows = windows[updates:] or windows[-HELD:], windows[:updates]
-        self.batches, self.held = windows, held
+        self.batches, self.held = _fewest(windows), _fewest(held)
 
     @property
     def left(self) -> int:
         """Batches that may still be computed; none once the time is over."""
-        over = _agreed(float(time.monotonic() > self._until)) > 0
+        over = agreed(float(time.monotonic() > self._until)) > 0
         return 0 if over else self.most - self.spent
 
     def rewind(self) -> None:
@@ -90,13 +94,13 @@ class Lent:
                 done = update(self._run, self.batches[number % len(self.batches)])
             except FloatingPointError:  # a rule of the user's, or anomaly detection
                 return math.inf
-            loss = _agreed(float(done.loss))
+            loss = agreed(float(done.loss))
             if done.applied or self._run.scaler is None or not math.isfinite(loss):
                 break
         else:
             return math.inf
         finite = math.isfinite(loss) and (done.applied or self._run.step_fn is not None)
-        return loss if _agreed(float(not finite)) == 0 else math.inf
+        return loss if agreed(float(not finite)) == 0 else math.inf
 
     @torch.no_grad()
     def held_out(self) -> float:
@@ -115,7 +119,7 @@ class Lent:
             count = float(run.count(batch))
             total += float(loss_of(run, batch)) * count
             weight += count
-        loss = _agreed(total / weight)
+        loss = agreed(total / weight)
         return loss if math.isfinite(loss) else math.inf
 
     def reach(self, planned: Planned) -> float:
@@ -133,8 +137,8 @@ class Lent:
             self.rewind()
             self.set(rate, planned.constant)
             self.update(0)
-            moved = _agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
-            if moved > 0:
+            moved = agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
+            if moved != 0:  # or NaN
                 break
             rate *= 1000  # smaller than what the weights' own precision shows
         self.rewind()
@@ -154,13 +158,16 @@ def lend(run: Run, val_loader: Any, updates: int, max_batches: int, max_seconds:
         max_batches: How many may be computed.
         max_seconds: For how long.
     """
-    with run.borrow():
+    with run.borrow(*([] if val_loader is None else [val_loader])):
         yield Lent(run, val_loader, updates, max_batches, max_seconds)
 
 
-def _read(loader: Any) -> Iterator[Any]:
-    if loader is not None:
-        yield from loader
+def _check_again(name: str, loader: Any) -> None:
+    if isinstance(loader, Iterator):
+        raise TypeError(
+            f"{name} is a {type(loader).__name__}, which can be read once only: what the finder reads would be lost "
+            "to training; pass a DataLoader or a list of batches"
+        )
 
 
 def _windows(run: Run) -> Iterator[list[Any]]:
@@ -168,11 +175,6 @@ def _windows(run: Run) -> Iterator[list[Any]]:
     kept = size = 0
     device = run.optimizer.param_groups[0]["params"][0].device
     passes = 1 if run.batch == 0 else 2
-    if iter(run.loader) is run.loader:
-        raise TypeError(
-            f"loader is a {type(run.loader).__name__}, which can be read once only: what the finder reads would be lost "
-            "to training; pass a DataLoader or a list of batches"
-        )
     for _ in range(passes):
         for window in run.windows():
             window = [move(batch, device) for batch in window]
@@ -197,12 +199,24 @@ def _norm(tensors: Sequence[Tensor]) -> float:
     return float(norms)
 
 
-def _agreed(number: float) -> float:
+def agreed(number: float) -> float:
     """The mean over all ranks of a distributed training, so that all go the same way; itself elsewhere."""
+    numbers = _of_ranks(number)
+    return sum(numbers) / len(numbers)
+
+
+def _fewest(items: list[Any]) -> list[Any]:
+    """As many as every rank has."""
+    return items[: int(min(_of_ranks(len(items))))]
+
+
+def _of_ranks(number: float) -> list[float]:
+    """The number of each rank; of this process alone where nothing is distributed."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return number
+        return [number]
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    shared = torch.tensor(number, dtype=torch.float64, device=device)
-    distributed.all_reduce(shared)
-    return float(shared) / distributed.get_world_size()
+    numbers = torch.zeros(distributed.get_world_size(), dtype=torch.float64, device=device)
+    numbers[distributed.get_rank()] = number
+    distributed.all_reduce(numbers)  # a sum, which every backend knows
+    return [float(each) for each in numbers.tolist()]

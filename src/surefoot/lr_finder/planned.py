@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau as TorchsPlateau
 from surefoot.checks import whole
 from surefoot.curves import Curve, parse
 from surefoot.lr_scheduler import Scheduler
-from surefoot.lr_scheduler.hyperparameters import read
+from surefoot.lr_scheduler.hyperparameters import read, set_hyperparameter
 from surefoot.optimizers.groups import hidden_from_compiler
 
 __all__ = ["DEFAULT_STEPS", "Planned", "Schedule"]
@@ -169,6 +169,9 @@ def _recorded(scheduler: Any, total: int) -> list[list[Settings]]:
                 scheduler.set(step)
                 rows.append([_numbers(group) for group in groups])
             return rows
+        for group in groups:
+            set_hyperparameter(group, "lr", float(_base(group)))
+        _begin(scheduler)
         sought = next(wanted)
         for step in range(total):
             if step == sought:
@@ -177,6 +180,23 @@ def _recorded(scheduler: Any, total: int) -> list[list[Settings]]:
             if step < total - 1:
                 scheduler.step()
     return rows
+
+
+def _begin(scheduler: Any) -> None:
+    """Put one of torch's to its first step; the rates are the groups' own."""
+    parts = getattr(scheduler, "_schedulers", None)
+    if isinstance(scheduler, Scheduler):
+        scheduler.set(0)
+        return
+    if parts is None:
+        scheduler.last_epoch = -1
+        scheduler._initial_step()
+        return
+    in_turn = hasattr(scheduler, "_milestones")
+    if in_turn:
+        scheduler.last_epoch = 0
+    for part in parts[:1] if in_turn else parts:
+        _begin(part)
 
 
 def _numbers(group: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""The learning-rate range test: try every rate for one step, see where the loss falls fastest.
+"""The learning-rate range test: try every rate for one step, see what the loss does.
 
 Smith, 2017, "Cyclical Learning Rates for Training Neural Networks" (https://arxiv.org/abs/1506.01186), section 3.3.
 """
@@ -7,22 +7,34 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+import tempfile
+import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from surefoot import checks, plots
-from surefoot.lr_finder.loader_iter import TrainDataLoaderIter, ValDataLoaderIter
+from surefoot.batch import move
+from surefoot.lr_finder.lent import agreed
+from surefoot.lr_finder.loader_iter import TrainDataLoaderIter, ValDataLoaderIter, batches_of, draw
+from surefoot.lr_finder.reading import Noise, read_sweep
+from surefoot.lr_scheduler.hyperparameters import set_hyperparameter
 from surefoot.progress import track
+from surefoot.run import Run
 from surefoot.snapshot import Snapshot
+from surefoot.update import loss_of, update
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["LRFinder", "TrainDataLoaderIter", "ValDataLoaderIter"]
+
+TRAINING = 100
+"""Updates of the training that a suggestion is for: how long it will be is not known here, and the good rates of most are near."""
 
 
 class LRFinder:
@@ -56,7 +68,8 @@ class LRFinder:
     Example:
         >>> import surefoot as optim
         >>> from torch.utils.data import DataLoader, TensorDataset
-        >>> data = TensorDataset(torch.randn(64, 3), torch.randn(64, 1))
+        >>> inputs = torch.randn(256, 3)
+        >>> data = TensorDataset(inputs, inputs.sum(1, keepdim=True))
         >>> model = nn.Linear(3, 1)
         >>> finder = optim.LRFinder(model, optim.SGD(model.parameters(), lr=1e-4), nn.MSELoss())
         >>> finder.range_test(DataLoader(data, batch_size=16), end_lr=10, num_iter=50)
@@ -109,6 +122,9 @@ class LRFinder:
             raise ValueError(f"device={device!r} is not a device: pass one such as 'cuda:0'") from error
         self.history: dict[str, list[float]] = {"lr": [], "loss": []}
         self.best_loss: float | None = None
+        self._swept = self.history  # what the losses below are of
+        self._losses: list[float] = []  # as they were, also one that is not finite and ended it
+        self._held_out = False
         self._snapshot: Snapshot | None = None
 
     def range_test(
@@ -159,102 +175,58 @@ class LRFinder:
             raise ValueError(f"diverge_th={diverge_th!r} must be greater than 1")
         accumulation_steps = checks.whole("accumulation_steps", accumulation_steps, 1)
         loaders = [getattr(loader, "data_loader", loader) for loader in (train_loader, val_loader)]
-        folder = None if self.memory_cache else self.cache_dir or _temporary_folder()
+        folder = None if self.memory_cache else self.cache_dir or tempfile.gettempdir()
         self._snapshot = Snapshot(
             self.model, self.optimizer, *loaders, scaler=self.grad_scaler, folder=folder
         )
         self.history, self.best_loss = {"lr": [], "loss": []}, None
+        self._swept, self._losses, self._held_out = self.history, [], val_loader is not None
         try:
             self.model.to(self.device)
-            train = _batches("train_loader", TrainDataLoaderIter, train_loader)
-            validation = None if val_loader is None else _batches("val_loader", ValDataLoaderIter, val_loader)
-            self._sweep(
-                rates, train, validation, smooth_f, diverge_th, accumulation_steps, non_blocking_transfer
+            train = batches_of("train_loader", TrainDataLoaderIter, train_loader)
+            validation = (
+                None if val_loader is None else batches_of("val_loader", ValDataLoaderIter, val_loader)
             )
+            scaler = self.grad_scaler if self.amp_backend else None
+            run = Run(self.model, self.optimizer, train, self._loss, scaler=scaler, count=_as_one)
+            ratios = _ratios(self.optimizer)
+            for i in track(range(len(rates)), len(rates), "Learning-rate range test"):
+                for group, ratio in zip(self.optimizer.param_groups, ratios, strict=True):
+                    set_hyperparameter(group, "lr", rates[i] * ratio)
+                window = draw(train, accumulation_steps)
+                loss = _updated(run, [move(batch, self.device, non_blocking_transfer) for batch in window])
+                if validation is not None and math.isfinite(loss):
+                    loss = _held_out(run, validation)
+                if self._record(rates[i], agreed(loss), smooth_f, diverge_th):
+                    break
         except BaseException:
             self.reset()
             raise
 
-    def _sweep(
-        self,
-        rates: list[float],
-        train: TrainDataLoaderIter,
-        validation: ValDataLoaderIter | None,
-        smooth_f: float,
-        diverge_th: float,
-        accumulation_steps: int,
-        non_blocking: bool,
-    ) -> None:
-        groups = self.optimizer.param_groups
-        first = float(groups[0]["lr"])
-        ratios = [float(group["lr"]) / first if first > 0 else 1.0 for group in groups]
-        for i in track(range(len(rates)), len(rates), "Learning-rate range test"):
-            for group, ratio in zip(groups, ratios, strict=True):
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rates[i] * ratio)
-                else:
-                    group["lr"] = rates[i] * ratio
-            loss = self._train_batch(train, accumulation_steps, non_blocking)
-            if validation is not None:
-                loss = self._validate(validation, non_blocking)
-            losses = self.history["loss"]
-            if not math.isfinite(loss):
-                if i == 0:
-                    raise ValueError(
-                        f"the loss is {loss} at the first batch, lr {rates[0]:g}: the model or the data gives no finite "
-                        "loss; check them, or start at a lower start_lr"
-                    )
-                break
-            if losses and smooth_f > 0:
-                loss = smooth_f * loss + (1 - smooth_f) * losses[-1]
-            self.history["lr"].append(rates[i])
-            losses.append(loss)
-            self.best_loss = loss if self.best_loss is None else min(self.best_loss, loss)
-            # diverge_th times the best, put so that it holds for a negative one too.
-            if loss - self.best_loss > (diverge_th - 1) * abs(self.best_loss):
-                break
-
-    def _train_batch(
-        self, batches: TrainDataLoaderIter, accumulation_steps: int, non_blocking: bool
-    ) -> float:
-        self.model.train()
-        self.optimizer.zero_grad()
-        total = 0.0
-        for _ in range(accumulation_steps):
-            try:
-                inputs, labels = next(batches)
-            except StopIteration:
+    def _record(self, rate: float, loss: float, smooth_f: float, diverge_th: float) -> bool:
+        """Write the loss at a rate down; whether the sweep ends there."""
+        self._losses.append(loss if math.isfinite(loss) else math.inf)
+        losses = self.history["loss"]
+        if not math.isfinite(loss):
+            if not losses:
                 raise ValueError(
-                    "train_loader gave no batch: its dataset is empty or smaller than a batch with drop_last=True, "
-                    "or it cannot be read a second time; lower num_iter or pass a DataLoader"
-                ) from None
-            loss = self._loss(inputs, labels, non_blocking) / accumulation_steps
-            (self.grad_scaler.scale(loss) if self.amp_backend else loss).backward()
-            total += loss.item()
-        if self.amp_backend:
-            self.grad_scaler.step(self.optimizer)
-            self.grad_scaler.update()
-        else:
-            self.optimizer.step()
-        return total
+                    f"the loss is {loss} at the first batch, lr {rate:g}: the model or the data gives no finite "
+                    "loss; check them, or start at a lower start_lr"
+                )
+            return True
+        if losses and smooth_f > 0:
+            loss = smooth_f * loss + (1 - smooth_f) * losses[-1]
+        self.history["lr"].append(rate)
+        losses.append(loss)
+        self.best_loss = loss if self.best_loss is None else min(self.best_loss, loss)
+        # diverge_th times the best, put so that it holds for a negative one too.
+        return loss - self.best_loss > (diverge_th - 1) * abs(self.best_loss)
 
-    @torch.no_grad()
-    def _validate(self, batches: ValDataLoaderIter, non_blocking: bool) -> float:
-        self.model.eval()
-        total, samples = 0.0, 0
-        for inputs, labels in batches:
-            count = len(labels) if hasattr(labels, "__len__") and getattr(labels, "shape", True) else 1
-            total += self._loss(inputs, labels, non_blocking).item() * count
-            samples += count
-        if samples == 0:
-            raise ValueError("val_loader gave no batch: its dataset is empty")
-        return total / samples
-
-    def _loss(self, inputs: Any, labels: Any, non_blocking: bool) -> Any:
-        inputs, labels = (_move(x, self.device, non_blocking) for x in (inputs, labels))
+    def _loss(self, model: nn.Module, batch: Any) -> Any:
+        inputs, labels = batch
         amp = {"device_type": self.device.type, **self.amp_config}
         with torch.amp.autocast(**amp) if self.amp_backend else nullcontext():
-            return self.criterion(self.model(inputs), labels)
+            return self.criterion(model(inputs), labels)
 
     def reset(self) -> None:
         """Give back everything the sweep changed, bit for bit; without a sweep there is nothing to do."""
@@ -264,7 +236,9 @@ class LRFinder:
             self._snapshot = None
 
     def suggestion(self, skip_start: int = 10, skip_end: int = 5) -> float:
-        """The rate where the loss falls fastest against the logarithm of the rate.
+        """The rate for a training of some hundred updates, below where the loss is lowest in the sweep.
+
+        :func:`~surefoot.find_lr` is more precise, and knows schedules and longer trainings.
 
         Args:
             skip_start: Points left out at the start, at least 0.
@@ -274,20 +248,39 @@ class LRFinder:
             ValueError: A number of points is negative.
             TypeError: It is not a whole number.
             RuntimeError: Too few points are left.
+
+        Warns:
+            UserWarning: No rate can be told from this sweep, and why; what is returned is only the safest.
         """
-        lrs, losses = self._trimmed(skip_start, skip_end)
+        suggestion, doubt = self._read(skip_start, skip_end)
+        if doubt:
+            _warn(suggestion, doubt)
+        return suggestion
+
+    def _read(self, skip_start: int, skip_end: int) -> tuple[float, str]:
+        """The rate, and why it is in doubt."""
+        lrs = _trimmed(self.history["lr"], skip_start, skip_end)
         if len(lrs) < 2:
             raise RuntimeError(
                 f"Need at least {skip_start + skip_end + 2} iterations to suggest a learning rate, got "
                 f"{len(self.history['lr'])}: raise num_iter or lower skip_start and skip_end"
             )
-        x = [math.log(lr) for lr in lrs]
+        after = self._after
+        noise = Noise.along(after)
+        changes = [loss - noise.level for loss in after[: len(self.history["lr"])]]
+        kept = _trimmed(changes, skip_start, skip_end)
+        read = read_sweep([math.log2(lr) for lr in lrs], kept, noise, TRAINING)
+        if read.at_end and any(map(noise.risen, after[skip_start + len(lrs) :])):  # left out, but seen
+            read = replace(read, at_end=False)
+        return 2.0 ** (read.safest if read.doubt else read.best), read.doubt
 
-        def slope(i: int) -> float:
-            before, after = max(i - 1, 0), min(i + 1, len(x) - 1)
-            return (losses[after] - losses[before]) / (x[after] - x[before])
-
-        return lrs[min(range(len(x)), key=slope)]
+    @property
+    def _after(self) -> list[float]:
+        """The loss after the update at each rate of the history; and what ended the sweep, if it was not finite."""
+        if self.history is not self._swept:  # one that a user put there
+            return self.history["loss"]
+        # A batch shows what the updates before it did, unless the loss is read on what is held out.
+        return self._losses if self._held_out else [*self._losses[1:], *self._losses[-1:]]
 
     def plot(
         self,
@@ -315,9 +308,12 @@ class LRFinder:
             ValueError: A number of points is negative, or ``show_lr`` not positive.
             TypeError: One of them is not a number.
             RuntimeError: Too few points for a suggestion, or none at all.
+
+        Warns:
+            UserWarning: As :meth:`suggestion`; the title says why, too.
         """
-        suggestion = self.suggestion(skip_start, skip_end) if suggest_lr else None
-        lrs, losses = self._trimmed(skip_start, skip_end)
+        suggestion, doubt = self._read(skip_start, skip_end) if suggest_lr else (None, "")
+        lrs, losses = (_trimmed(self.history[name], skip_start, skip_end) for name in ("lr", "loss"))
         if not lrs:
             raise RuntimeError(
                 f"the history has {len(self.history['lr'])} points, skip_start={skip_start} and skip_end={skip_end} "
@@ -325,18 +321,16 @@ class LRFinder:
             )
         if show_lr is not None:
             checks.positive("show_lr", show_lr)
-        axes = plots.lr_range(lrs, losses, suggestion=suggestion, show_lr=show_lr, log_lr=log_lr, ax=ax)
+        axes = plots.lr_range(
+            lrs, losses, suggestion=suggestion, doubt=doubt, show_lr=show_lr, log_lr=log_lr, ax=ax
+        )
         if ax is None:
             plots.show(axes)
-        return axes if suggestion is None else (axes, suggestion)
-
-    def _trimmed(self, skip_start: int, skip_end: int) -> tuple[list[float], list[float]]:
-        skip_start, skip_end = (
-            checks.whole("skip_start", skip_start, 0),
-            checks.whole("skip_end", skip_end, 0),
-        )
-        kept = slice(skip_start, max(len(self.history["lr"]) - skip_end, 0))
-        return self.history["lr"][kept], self.history["loss"][kept]
+        if suggestion is None:
+            return axes
+        if doubt:
+            _warn(suggestion, doubt)
+        return axes, suggestion
 
     def _check_for_scheduler(self) -> None:
         if any("initial_lr" in group for group in self.optimizer.param_groups):
@@ -362,29 +356,46 @@ def _rates(start: Any, end: Any, steps: Any, mode: str) -> list[float]:
     return [start * (end / start) ** (i / (steps - 1)) for i in range(steps)]
 
 
-def _batches(name: str, wrap: type[TrainDataLoaderIter], loader: Any) -> Any:
-    wrapped = isinstance(loader, TrainDataLoaderIter)
-    if wrapped and isinstance(loader, ValDataLoaderIter) == (wrap is ValDataLoaderIter):
-        return loader
-    if wrapped or not isinstance(loader, Iterable):  # the first never ends, or only once
-        raise TypeError(
-            f"{name} is a {type(loader).__name__}: pass a DataLoader, an iterable of batches, or a {wrap.__name__}"
-        )
-    return wrap(loader)
+def _ratios(optimizer: torch.optim.Optimizer) -> list[float]:
+    """The rates of the groups as they are, relative to the first."""
+    first, *others = (float(group["lr"]) for group in optimizer.param_groups)
+    return [1.0, *(other / first if first > 0 else 1.0 for other in others)]
 
 
-def _move(value: Any, device: torch.device, non_blocking: bool) -> Any:
-    if hasattr(value, "to"):
-        return value.to(device, non_blocking=non_blocking)
-    if isinstance(value, dict):
-        return {key: _move(v, device, non_blocking) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        moved = [_move(v, device, non_blocking) for v in value]
-        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)  # a namedtuple
-    return value
+def _updated(run: Run, window: list[Any]) -> float:
+    """The loss before an update."""
+    try:
+        return update(run, window).loss.item()
+    except FloatingPointError:  # an optimizer that refuses the gradient
+        return math.inf
 
 
-def _temporary_folder() -> str:
-    import tempfile
+def _as_one(batch: Any) -> float:
+    """Batches of a step count alike, as in torch-lr-finder."""
+    return 1.0
 
-    return tempfile.gettempdir()
+
+@torch.no_grad()
+def _held_out(run: Run, batches: ValDataLoaderIter) -> float:
+    run.model.eval()
+    total, samples = 0.0, 0
+    for inputs, labels in batches:
+        count = len(labels) if hasattr(labels, "__len__") and getattr(labels, "shape", True) else 1
+        total += loss_of(run, (inputs, labels)).item() * count
+        samples += count
+    if samples == 0:
+        raise ValueError("val_loader gave no batch: its dataset is empty")
+    return total / samples
+
+
+def _trimmed(values: list[float], skip_start: int, skip_end: int) -> list[float]:
+    skip_start, skip_end = checks.whole("skip_start", skip_start, 0), checks.whole("skip_end", skip_end, 0)
+    return values[skip_start : max(len(values) - skip_end, 0)]
+
+
+def _warn(safest: float, doubt: str) -> None:
+    warnings.warn(
+        f"no learning rate can be told from this sweep: {doubt} The safest is {safest:.1e}. Sweep other rates, or more "
+        "of them (start_lr, end_lr, num_iter), or use surefoot.find_lr",
+        stacklevel=3,
+    )

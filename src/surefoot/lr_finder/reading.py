@@ -15,7 +15,7 @@ import numpy as np
 
 __all__ = ["Noise", "Range", "SweepReading", "TrialsReading", "fit", "horizon", "read_sweep", "read_trials"]
 
-DRIFT = 1 / 3
+DRIFT = 0.4
 """Octaves that the good rates move down each time training gets twice as long."""
 
 FAR = 2.5
@@ -24,11 +24,14 @@ FAR = 2.5
 SIGNAL = 2.0
 """A descent of less than so many spreads between batches says nothing about the rate."""
 
-NEAR = 0.1
-"""Trials whose loss fell by this share less than that of the best are as good as it."""
+NEAR = 0.05
+"""Rates at which the loss fell by this share less than at the best are as good as it."""
 
 SMOOTH = 1 / 3
 """Width in octaves of the average over a sweep."""
+
+NEIGHBOURS = 0.6745 * math.sqrt(2)
+"""Median distance of two independent normal numbers of standard deviation 1."""
 
 Range = tuple[float, float]
 
@@ -37,7 +40,7 @@ Range = tuple[float, float]
 class Noise:
     """The loss before training: its mean, and its standard deviation between batches.
 
-    With one batch there is no spread: a hundredth of the loss stands in, also where the batches are more alike.
+    With one batch there is no spread: a thousandth of the loss stands in, also where the batches are more alike.
     """
 
     level: float
@@ -46,9 +49,20 @@ class Noise:
     @staticmethod
     def of(losses: Sequence[float]) -> Noise:
         """From the losses of some batches."""
-        level = float(np.mean(losses))
         spread = float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
-        return Noise(level, max(spread, 0.01 * abs(level), 1e-12))
+        return Noise._at_least(float(np.mean(losses)), spread)
+
+    @staticmethod
+    def along(losses: Sequence[float]) -> Noise:
+        """From the losses of a sweep, each of another batch: its first rates change little, neighbours differ by chance."""
+        first = losses[: min(8, 2 + len(losses) // 16)]
+        steps = np.abs(np.diff([loss for loss in losses if math.isfinite(loss)]))
+        spread = float(np.median(steps)) / NEIGHBOURS if len(steps) else 0.0
+        return Noise._at_least(float(np.mean(first)), spread)
+
+    @staticmethod
+    def _at_least(level: float, spread: float) -> Noise:
+        return Noise(level, max(spread, 0.001 * abs(level), 1e-12))
 
     def risen(self, loss: float) -> bool:
         """Whether a loss is above what was at the start, and no batch alone can be why."""
@@ -83,6 +97,23 @@ class SweepReading:
         """Whether nothing was learned that is more than noise."""
         return self.signal < SIGNAL
 
+    @property
+    def doubt(self) -> str:
+        """Why no rate can be told from it, as a sentence; empty if one can."""
+        if self.weak:
+            return (
+                "The loss did not fall by more than differs between batches "
+                f"({self.signal:.1f} standard deviations)."
+            )
+        if self.at_end:
+            return "The loss still fell at the highest rate that was tried."
+        return "The loss was lowest at the lowest rates that were tried." if self.at_start else ""
+
+    @property
+    def safest(self) -> float:
+        """What to offer where there is a doubt, in octaves."""
+        return self.edge - 2 if self.weak else self.best
+
 
 @dataclass(frozen=True)
 class TrialsReading:
@@ -113,8 +144,8 @@ def horizon(steps: float, total_steps: float) -> float:
     """Octaves from the best rate of ``steps`` updates to that of ``total_steps``; negative, as longer training wants less.
 
     Example:
-        >>> horizon(64, 512)
-        -1.0
+        >>> round(horizon(64, 512), 6)
+        -1.2
     """
     return -min(FAR, DRIFT * max(0.0, math.log2(total_steps / steps)))
 
@@ -134,8 +165,8 @@ def read_sweep(
 ) -> SweepReading:
     """Read a sweep of rising rates, an update at each.
 
-    The loss falls by nine tenths of all it falls at a rate that suits the few updates a sweep has around each rate; one for a
-    whole training is below that.
+    Where the loss has fallen by all but a twentieth of what it falls, the rate suits the few updates that a sweep has around it; one
+    for a whole training is below that.
 
     Args:
         octaves: The rates, at least 3, rising.
@@ -145,14 +176,12 @@ def read_sweep(
     """
     fitted = fit(octaves, changes, noise)
     lowest = int(np.argmin(fitted))
-    near = lowest
-    while near > 0 and fitted[near - 1] <= (1 - NEAR) * fitted[lowest]:
-        near -= 1
+    near = _crossing(octaves, fitted, lowest, -1, (1 - NEAR) * fitted[lowest])
     spacing = (octaves[-1] - octaves[0]) / (len(octaves) - 1)
     steps = 1 / (1 - 2**-spacing)  # the sum of all rates so far, in updates at the last
     back = (x for x, y in zip(octaves[lowest:], fitted[lowest:], strict=True) if y > 0)
     return SweepReading(
-        best=octaves[near] + horizon(steps, total_steps),
+        best=near + horizon(steps, total_steps),
         signal=max(0.0, -fitted[lowest] / noise.spread),
         lowest=octaves[lowest],
         edge=next(back, octaves[-1]),
@@ -166,7 +195,8 @@ def read_trials(
 ) -> TrialsReading:
     """Read trials of equal length at different rates.
 
-    The best rate is the middle, in octaves, of all that did nearly as well as the best trial: a single best one is mostly luck.
+    The best rate is the middle, in octaves, of all that did nearly as well as the best, each seen with those beside it: a single best
+    trial is mostly luck.
 
     Args:
         scores: The loss at the end of each trial by its rate in octaves; infinite where it diverged.
@@ -177,10 +207,14 @@ def read_trials(
     """
     octaves = sorted(scores)
     losses = [scores[x] for x in octaves]
-    best = int(np.argmin(losses))
-    fell = max(0.0, start - losses[best])
-    level = losses[best] + NEAR * fell
-    low, high = _crossing(octaves, losses, best, -1, level), _crossing(octaves, losses, best, 1, level)
+    # Harm beyond the start is harm; and a rate beside a bad one is worse than it looks.
+    level = [min(loss, start) for loss in losses]
+    beside = [level[0], *level, level[-1]]
+    level = [(a + 2 * b + c) / 4 for a, b, c in zip(beside[:-2], level, beside[2:], strict=True)]
+    best = int(np.argmin(level))
+    fell = max(0.0, start - min(losses))
+    good = level[best] + NEAR * (start - level[best])
+    low, high = _crossing(octaves, level, best, -1, good), _crossing(octaves, level, best, 1, good)
     shift = horizon(steps, total_steps)
     harmless = [x for x, loss in zip(octaves, losses, strict=True) if loss <= start + 0.2 * noise.spread]
     return TrialsReading(
@@ -188,8 +222,8 @@ def read_trials(
         plateau=(low + shift, high + shift),
         signal=fell / noise.spread,
         safe=max(harmless, default=octaves[0]),
-        at_start=losses[0] <= level,
-        at_end=losses[-1] <= level,
+        at_start=level[0] <= good,
+        at_end=level[-1] <= good,
     )
 
 

@@ -1,0 +1,146 @@
+import math
+from functools import partial
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+import surefoot
+
+
+@pytest.mark.parametrize("effort", ["sweep", "sure"])
+def test_a_sweep_compares_each_batch_with_itself(effort: str) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    offsets = [100.0 * (i % 11) for i in range(60)]  # what differs between batches is not to be learned
+    data = [(torch.randn(16, 4), offset) for offset in offsets]
+
+    def loss(model: torch.nn.Module, batch: tuple[torch.Tensor, float]) -> torch.Tensor:
+        return (model(batch[0]) - batch[0].sum(1, keepdim=True)).square().mean() + batch[1]
+
+    optimizer = surefoot.SGD(model.parameters(), lr=0.1)
+    sweep = surefoot.find_lr(model, optimizer, loss, data, effort=effort).sweep
+    level = fmean(loss(model, batch).item() for batch in data[:8])
+    # what can be learned is at most 6, and an offset's next is 100 away
+    assert sweep.fitted[:12] == pytest.approx([level] * 12, abs=6.0)
+
+
+# The call
+
+
+def parts() -> tuple[torch.nn.Module, torch.optim.Optimizer, Any]:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    inputs = torch.randn(40, 32, 6)
+    return model, surefoot.Adam(model.parameters(), lr=1e-3), [(x, x[:, :3].argmax(1)) for x in inputs]
+
+
+CRITERIA: dict[str, Any] = {
+    "module": torch.nn.CrossEntropyLoss(),
+    "function of torch": torch.nn.functional.cross_entropy,
+    "of model and batch": lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1]),
+}
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_loss_of_outputs_and_labels_or_of_model_and_batch(name: str) -> None:
+    model, optimizer, data = parts()
+    run = surefoot.Run(model, optimizer, data, CRITERIA["of model and batch"])
+    expected = surefoot.find_lr(run, effort="sweep")
+    found = surefoot.find_lr(model, optimizer, CRITERIA[name], data, effort="sweep")
+    assert (found.suggestion, found.sweep) == (expected.suggestion, expected.sweep)
+
+
+def test_a_schedule_moves_the_suggestion_for_its_highest_rate() -> None:
+    model, optimizer, data = parts()
+
+    def found(schedule: Any) -> float:
+        return surefoot.find_lr(
+            model, optimizer, CRITERIA["module"], data, schedule=schedule, total_steps=200, effort="sweep"
+        ).suggestion
+
+    assert found("cosine(200)") == pytest.approx(2 * found(None), rel=0.02)
+    cycle = partial(surefoot.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=200)
+    assert found(cycle) == pytest.approx(2 * found(None), rel=0.05)
+
+
+def test_longer_training_wants_less() -> None:
+    model, optimizer, data = parts()
+    found = [
+        surefoot.find_lr(model, optimizer, CRITERIA["module"], data, total_steps=steps).suggestion
+        for steps in (32, 256, 2048)
+    ]
+    assert found[0] > found[1] > found[2]
+
+
+def test_the_same_start_gives_the_same_finding() -> None:
+    model, optimizer, data = parts()
+    first, second = (surefoot.find_lr(model, optimizer, CRITERIA["module"], data) for _ in range(2))
+    assert {**first.to_dict(), "seconds": 0} == {**second.to_dict(), "seconds": 0}
+
+
+def test_a_finding_tells_what_was_done() -> None:
+    model, optimizer, data = parts()
+    found = surefoot.find_lr(model, optimizer, CRITERIA["module"], data, val_loader=data[:3])
+    assert not found.abstained
+    assert 100 < found.batches <= 300
+    assert found.effort == "sure"
+    assert found.seconds > 0
+    low, high = found.interval
+    assert low < found.suggestion < high
+    assert 0.5 < found.confidence < 1
+    assert {len(values) for values in found.history.values()} == {len(found.sweep.lr)}
+    rates = [trial.lr for trial in found.trials]
+    assert rates == sorted(rates)
+    assert min(trial.score for trial in found.trials) < found.start
+    assert all(abs(math.log2(b / a) - 1) < 1e-6 for a, b in pairwise(rates))  # an octave apart
+
+
+BAD: list[tuple[dict[str, Any], Any, str]] = [
+    ({"effort": "quick"}, ValueError, "effort='quick' must be 'sweep' or 'sure'"),
+    ({"max_batches": 0}, ValueError, "max_batches=0 must be at least 1"),
+    ({"max_batches": 1.5}, TypeError, "max_batches=1.5"),
+    ({"max_seconds": 0}, ValueError, "max_seconds=0 must be greater than 0"),
+    ({"max_seconds": "1"}, TypeError, "max_seconds='1'"),
+    ({"total_steps": 0}, ValueError, "total_steps=0 must be at least 1"),
+    ({"run": 3}, TypeError, "run is a int: pass a surefoot.Run, or a torch.nn.Module"),
+    ({"optimizer": None}, ValueError, "optimizer=None: a model needs optimizer, loss and loader"),
+    ({"loader": None}, ValueError, "loader=None: a model needs"),
+    ({"loss": None}, ValueError, "pass either loss or step_fn: neither"),
+    ({"loader": [torch.ones(2, 6)]}, TypeError, r"a batch is a Tensor, not \(inputs, labels\)"),
+    ({"loader": []}, ValueError, "loader gave no batch"),
+    ({"val_loader": 5}, TypeError, "int"),
+    ({"nonsense": 1}, TypeError, "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), BAD)
+def test_bad_input_is_an_error_that_names_it(settings: Any, error: Any, message: str) -> None:
+    model, optimizer, data = parts()
+    before = [param.detach().clone() for param in model.parameters()]
+    given = {"run": model, "optimizer": optimizer, "loss": CRITERIA["module"], "loader": data, **settings}
+    with pytest.raises(error, match=message):
+        surefoot.find_lr(**given)
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_a_run_has_its_own_parts() -> None:
+    model, optimizer, data = parts()
+    run = surefoot.Run(model, optimizer, data, CRITERIA["of model and batch"])
+    with pytest.raises(ValueError, match="a run has its own optimizer and accumulate: leave it out"):
+        surefoot.find_lr(run, optimizer, accumulate=2)
+
+
+def test_a_finding_is_applied_to_as_many_groups() -> None:
+    model, optimizer, data = parts()
+    found = surefoot.find_lr(model, optimizer, CRITERIA["module"], data, effort="sweep")
+    tensor = surefoot.SGD(model.parameters(), lr=torch.tensor(0.1, dtype=torch.float64))
+    lr = tensor.param_groups[0]["lr"]
+    found.apply(tensor)
+    assert tensor.param_groups[0]["lr"] is lr
+    assert lr.item() == found.suggestion
+    tensor.add_param_group({"params": [torch.zeros(1)]})
+    with pytest.raises(ValueError, match="optimizer has 2 groups, the finding is of 1"):
+        found.apply(tensor)
