@@ -45,6 +45,16 @@ def test_what_a_folder_tells(folder, count, best, progress, result):
     assert math.isfinite(read.changed)
 
 
+def test_a_result_is_told_with_the_update_at_which_it_was(folder):
+    (folder / "settings.toml").write_text(as_toml(Settings(steps=9)))
+    (folder / "metrics.jsonl").write_text(
+        "".join(f"{row}\n" for row in ROWS[:2]) + '{"step": 3, "loss": 1.0}\n'
+    )
+    read = Records.read(folder)
+    assert read.progress == "3/9 steps"
+    assert read.result == "On the held-out data: loss 0.5000, accuracy 90.00%, after 2/9 steps."
+
+
 def test_folders_of_runs_are_found_in_order(folder):
     (folder.parent / "a file").touch()
     (folder.parent / "empty").mkdir()

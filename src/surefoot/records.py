@@ -92,10 +92,13 @@ class Records:
     @property
     def progress(self) -> str:
         """How much of the run is done, such as ``3/12 epochs``."""
-        last = self.rows[-1] if self.rows else {}
+        return self._done(self.rows[-1] if self.rows else {})
+
+    def _done(self, row: dict[str, Any]) -> str:
+        """How much of the run is done at a row."""
         if self.settings.steps:
-            return f"{last.get('step', 0)}/{self.settings.steps} steps"
-        return f"{last.get('epoch', 0)}/{self.settings.epochs} epochs"
+            return f"{row.get('step', 0)}/{self.settings.steps} steps"
+        return f"{row.get('epoch', 0)}/{self.settings.epochs} epochs"
 
     @property
     def result(self) -> str:
@@ -108,7 +111,7 @@ class Records:
                 else "Nothing yet."
             )
         results = ", ".join(f"{name} {shown(name, value)}" for name, value in held_out(seen).items())
-        return f"On the held-out data: {results}, after {self.progress}."
+        return f"On the held-out data: {results}, after {self._done(seen)}."
 
 
 def held_out(row: dict[str, float]) -> dict[str, float]:
