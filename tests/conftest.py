@@ -1,6 +1,9 @@
 import os
 import sys
 
+# Tensors here are tiny: a second thread has nothing to do, and waits long where another process has the core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from hypothesis import settings

@@ -225,7 +225,7 @@ def test_21_a_copy_of_a_sequence_goes_on_by_itself(copied):
         [Schedule("MultiplicativeLR", {"lr_lambda": to_zero}), Schedule("LinearLR", {"total_iters": 5})],
         [Schedule("ExponentialLR", {"gamma": 0.99})] * 3,
     ],
-    ids=str,
+    ids=lambda parts: ", ".join(part.name for part in parts),
 )
 @PAST_THE_END
 def test_a_chain_is_the_product_as_torchs(parts):
