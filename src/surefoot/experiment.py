@@ -309,14 +309,33 @@ class Experiment:
         assert self.run is not None
         if self._tables is not None:
             self._tables.flush()
-        if self.findings != self._kept:
-            records.keep(self.folder / DIAGNOSIS, [asdict(finding) for finding in self.findings])
-            self._kept = [*self.findings]
+        self._keep_findings()
         # The best one first: the checkpoint knows of it, and who resumes it makes no other.
         for path in (*([self.folder / BEST] if best else []), self.checkpoint):
             self.run.save(
                 path, settings=self.settings.shown(), seconds=self.seconds, total_steps=self.total_steps
             )
+
+    def _keep_findings(self) -> None:
+        if self.findings != self._kept:
+            records.keep(self.folder / DIAGNOSIS, [asdict(finding) for finding in self.findings])
+            self._kept = [*self.findings]
+
+    def ended_early(self) -> bool:
+        """Write down, and on the page, that the loss was not finite; whether there is one: it needs a checkpoint."""
+        assert self.run is not None
+        if self._tables is None or not self.checkpoint.exists():
+            return False
+        self._tables.flush()
+        step = self.run.step + 1
+        message = f"The training ended at step {step}: the loss was infinite or NaN."
+        advice = (
+            "Begin again with a lower learning rate or with clip_norm, and look at the data of that step."
+        )
+        self.findings.append(Finding("nonfinite", step, message, advice))
+        self._keep_findings()
+        self.report()
+        return True
 
     def report(self) -> Path:
         """Write the page; returns its path.

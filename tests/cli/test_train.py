@@ -313,6 +313,19 @@ def test_held_out_losses_that_are_nan_have_no_best(surefoot, tmp_path):
     assert "Best weights" not in said
 
 
+def test_a_run_that_ends_in_nan_has_its_report(surefoot, tmp_path):
+    weight = "(math.nan if step() == 13 else 1.0)"
+    text = ODD.replace("(1.0 if model.training else math.nan)", weight)
+    (tmp_path / "late.py").write_text(f"import itertools\n{text}\nstep = itertools.count().__next__\n")
+    code, said = surefoot("train", "late.py", "--lr", "0.1", "--epochs", "4")
+    assert (code, "How it went: runs/late-1/report.html" in said) == (1, True), said
+    page = (tmp_path / "runs/late-1/report.html").read_text()
+    assert "the loss was infinite or NaN" in page
+    (tmp_path / "late.py").write_text(text + "\ndef step():\n    return 0\n")
+    assert surefoot("train", "--resume", "runs/late-1")[0] == 0
+    assert "infinite or NaN" not in (tmp_path / "runs/late-1/report.html").read_text()
+
+
 def test_where_data_fails_it_says_how_to_go_on(surefoot, tmp_path, capsys):
     (tmp_path / "odd.py").write_text(ODD)
     surefoot("train", "odd.py", "--lr", "0.1", "--epochs", "2")

@@ -106,6 +106,8 @@ def _train(experiment: Experiment) -> None:
         raise typer.Exit(STOPPED) from None
     except NonFiniteLossError as error:
         assert experiment.settings.lr is not None
+        if experiment.ended_early():
+            console.print(f"How it went: {escape(str(experiment.folder / REPORT))}", soft_wrap=True)
         lower = f"{experiment.settings.lr / 10:.2g}"
         raise NonFiniteLossError(f"{error}. Start again with a lower rate, such as --lr {lower}") from error
     except typer.Exit:  # it has said so
