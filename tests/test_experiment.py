@@ -2,6 +2,7 @@ import json
 import math
 import os
 import subprocess
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from surefoot.checkpoint import CheckpointError
 from surefoot.choices import OPTIMIZERS, SCHEDULES
 from surefoot.experiment import Experiment
 from surefoot.lock import LockedError
-from surefoot.tasks import TASKS, Task
+from surefoot.tasks import TASKS, Task, TaskError
 from surefoot.update import NonFiniteLossError
 
 TINY = {"task": tiny.PATH}
@@ -373,3 +374,22 @@ def test_a_run_that_is_held_cannot_be_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "Lock", held)
     with pytest.raises(LockedError):
         Experiment.resume(run.folder)
+
+
+def test_settings_that_were_edited_since_are_named_and_nothing_is_changed(tmp_path):
+    with Experiment.start({**TINY, "epochs": 2}, tmp_path) as begun:
+        list(begun.train(stop_after(2)))
+    path = begun.folder / records.SETTINGS
+    path.write_text(path.read_text().replace("epochs = 2", "epochs = 5"))
+    before = begun.checkpoint.read_bytes()
+    with pytest.raises(ValueError, match="epochs = 5, the run was begun with 2: put it back to go on"):
+        Experiment.resume(begun.folder)
+    assert begun.checkpoint.read_bytes() == before
+
+
+def test_what_finish_raises_is_told_with_its_name(tmp_path, monkeypatch):
+    with Experiment.start(TINY, tmp_path) as run:
+        finish(run)
+        monkeypatch.setattr(run, "task", replace(run.task, finish=lambda model: 1 / 0))
+        with pytest.raises(TaskError, match="finish failed, after the training: ZeroDivisionError"):
+            run.last_words()

@@ -748,6 +748,10 @@ def test_persistent_workers_draw_the_same_order_after_a_resume(tmp_path: Path) -
 # What a run may be made of
 
 
+def of_another() -> optim.Scheduler:
+    return optim.Scheduler(optim.SGD([torch.zeros(1)], lr=0.1), lr=optim.curves.cosine(9))
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -765,6 +769,14 @@ def test_persistent_workers_draw_the_same_order_after_a_resume(tmp_path: Path) -
         ({"count": 3}, TypeError, "count=3 is a int: pass a function"),
         ({"accumulate": 0}, ValueError, "accumulate=0 must be at least 1"),
         ({"accumulate": 1.5}, TypeError, "accumulate=1.5 is a float: pass a whole number"),
+        (
+            {"loss": nn.MSELoss()},
+            TypeError,
+            r"loss=MSELoss\(\) takes outputs and targets: pass a function of",
+        ),
+        ({"scheduler": [1, 2]}, TypeError, "scheduler is a list: pass a scheduler of the optimizer"),
+        ({"scheduler": optim.curves.cosine(9)}, TypeError, "scheduler is a Ramp: pass a scheduler"),
+        ({"scheduler": of_another()}, ValueError, "scheduler is of another optimizer: build it with the one"),
         ({"autocast": torch.float64}, ValueError, r"autocast=torch.float64 must be torch\.bfloat16"),
     ],
 )

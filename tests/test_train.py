@@ -406,6 +406,7 @@ def test_metrics_may_be_tensors() -> None:
     [
         (None, TypeError, "evaluate returned None: return a number, or a dict of numbers by name"),
         ((0.1, 0.9), TypeError, r"evaluate returned \(0.1, 0.9\)"),
+        (torch.ones(2), TypeError, r"evaluate returned tensor\(\[1., 1.\]\)"),
         ({"loss": "low"}, TypeError, "return a number"),
         ({"accuracy": 0.9}, ValueError, r"monitor='loss' is not what evaluate returned, \['accuracy'\]"),
     ],
@@ -643,3 +644,28 @@ def test_it_is_harmless_in_a_thread(handlers: Any) -> None:
     thread.join()
     assert seen == [(False, True)]
     assert installed() == handlers
+
+
+def test_what_was_trained_is_saved_where_an_evaluation_raises(tmp_path: Path) -> None:
+    run = run_of()
+    with pytest.raises(ZeroDivisionError):
+        list(train(run, epochs=1, evaluate=lambda model: 1 / 0, checkpoints=tmp_path))
+    other = run_of()
+    other.resume(CheckpointManager(tmp_path).last())
+    assert other.step == 5
+    assert bits(other.model.state_dict()) == bits(run.model.state_dict())
+
+
+def test_a_loader_that_gives_less_than_its_length_is_said_to() -> None:
+    run = run_of()
+
+    class Short(list[Any]):
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, place: Any) -> Any:
+            return list(self)[place]
+
+    run.loader = Short(run.loader)
+    with pytest.warns(UserWarning, match="loader gave 5 batches, but has a length of 9"):
+        assert len(list(train(run, epochs=1))) == 5

@@ -151,7 +151,12 @@ def test_losses_have_names(
         (lambda value: None, TypeError, "the loss is a NoneType: return a scalar tensor, a dict"),
         (lambda value: "low", TypeError, "the loss is a str"),
         (lambda value: {}, ValueError, "the losses are an empty dict"),
-        (lambda value: {"loss": None}, TypeError, "the loss is a NoneType"),
+        (lambda value: {"loss": None}, TypeError, "the loss 'loss' is a NoneType"),
+        (
+            lambda value: {"loss": value, "logits": torch.ones(4, 3)},
+            ValueError,
+            r"the loss 'logits' has the shape \(4, 3\)",
+        ),
         (lambda value: value.expand(4), ValueError, r"the shape \(4,\): return one number, such as its mean"),
         (lambda value: value.detach(), ValueError, "depends on no parameter that requires a gradient"),
         (lambda value: 0.5, ValueError, "depends on no parameter"),

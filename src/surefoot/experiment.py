@@ -22,11 +22,11 @@ from surefoot.lr_finder import LRFinding
 from surefoot.prepare import for_run, optimizer_of, prepared
 from surefoot.records import BEST, CHECKPOINT, DIAGNOSIS, FINDING, SETTINGS
 from surefoot.run import Run
-from surefoot.settings import Settings, as_toml
+from surefoot.settings import Settings, as_toml, read
 from surefoot.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from surefoot.tables import Tables
-from surefoot.tasks.base import Task
-from surefoot.tasks.load import TASKS
+from surefoot.tasks.base import Task, TaskError
+from surefoot.tasks.load import TASKS, told
 from surefoot.tasks.trial import evaluate, loss_of
 from surefoot.train import train
 
@@ -73,7 +73,7 @@ class Experiment:
         Raises:
             ValueError: A setting is wrong; nothing was written.
             TaskError: The task is; nothing was written.
-        ImportError: ``events`` are asked for, and the package ``tensorboard`` is not installed.
+            ImportError: ``events`` are asked for, and the package ``tensorboard`` is not installed.
             OSError: The folder cannot be made.
         """
         if out.exists() and not out.is_dir():
@@ -104,6 +104,7 @@ class Experiment:
 
         Raises:
             CheckpointError: There is none, or it cannot be read.
+            ValueError: The settings beside it were edited since.
             LockedError: Another process trains it.
         """
         given = records.kept(folder)["settings"]
@@ -113,6 +114,7 @@ class Experiment:
             raise CheckpointError(
                 f"{folder / CHECKPOINT} was not written by surefoot train: {error}"
             ) from error
+        _check_unedited(folder / SETTINGS, given)
         settings, task = prepared(given)
         experiment = cls(settings, task, folder, events)
         try:
@@ -283,11 +285,20 @@ class Experiment:
         )
 
     def last_words(self) -> str:
-        """What the task has to show at the end, such as a sample; empty where it has nothing."""
+        """What the task has to show at the end, such as a sample; empty where it has nothing.
+
+        Raises:
+            TaskError: It raises.
+        """
         if self.task.finish is None:
             return ""
         with self.run.averaged() if self.run else nullcontext():
-            return self.task.finish(self.task.model.eval())
+            try:
+                return self.task.finish(self.task.model.eval())
+            except Exception as error:
+                raise TaskError(
+                    f"finish failed, after the training: {told(error, self.settings.task)}"
+                ) from error
 
     def save(self, best: bool = False) -> None:
         """Bring the tables to the disk, then write the checkpoint: it is never ahead of them.
@@ -298,14 +309,33 @@ class Experiment:
         assert self.run is not None
         if self._tables is not None:
             self._tables.flush()
-        if self.findings != self._kept:
-            records.keep(self.folder / DIAGNOSIS, [asdict(finding) for finding in self.findings])
-            self._kept = [*self.findings]
+        self._keep_findings()
         # The best one first: the checkpoint knows of it, and who resumes it makes no other.
         for path in (*([self.folder / BEST] if best else []), self.checkpoint):
             self.run.save(
                 path, settings=self.settings.shown(), seconds=self.seconds, total_steps=self.total_steps
             )
+
+    def _keep_findings(self) -> None:
+        if self.findings != self._kept:
+            records.keep(self.folder / DIAGNOSIS, [asdict(finding) for finding in self.findings])
+            self._kept = [*self.findings]
+
+    def ended_early(self) -> bool:
+        """Write down, and on the page, that the loss was not finite; whether there is one: it needs a checkpoint."""
+        assert self.run is not None
+        if self._tables is None or not self.checkpoint.exists():
+            return False
+        self._tables.flush()
+        step = self.run.step + 1
+        message = f"The training ended at step {step}: the loss was infinite or NaN."
+        advice = (
+            "Begin again with a lower learning rate or with clip_norm, and look at the data of that step."
+        )
+        self.findings.append(Finding("nonfinite", step, message, advice))
+        self._keep_findings()
+        self.report()
+        return True
 
     def report(self) -> Path:
         """Write the page; returns its path.
@@ -313,3 +343,16 @@ class Experiment:
         Needs a checkpoint.
         """
         return records.write_report(self.folder)
+
+
+def _check_unedited(path: Path, kept: Mapping[str, Any]) -> None:
+    """Whether the settings beside a checkpoint are those in it: what was changed there would not hold."""
+    if not path.exists():
+        return
+    edited, own = Settings.of(read(path)).shown(), Settings.of(kept).shown()
+    for name in {**own, **edited}:
+        if edited.get(name) != own.get(name):
+            raise ValueError(
+                f"{path} has {name} = {edited.get(name)!r}, the run was begun with {own.get(name)!r}: put it back to go on, "
+                f"or begin a new run with surefoot train --settings {path}"
+            )

@@ -126,7 +126,9 @@ def shown(name: str, value: float) -> str:
         >>> shown("accuracy", 0.98765), shown("loss", 0.0234567)
         ('98.77%', '0.0235')
     """
-    return f"{value:.2%}" if "accuracy" in name else f"{value:.4f}"
+    if "accuracy" in name:
+        return f"{value:.2%}"
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 def found(folder: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,12 +88,17 @@ class Run:
         step_fn: Callable[[Any], Any] | None = None,
     ) -> None:
         _check_parts(model, optimizer, loader)
+        _check_scheduler(scheduler, optimizer)
         if (loss is None) == (step_fn is None):
             given = "neither is" if loss is None else "both are"
             raise ValueError(f"pass either loss or step_fn: {given} given")
         for name, function in (("loss", loss), ("step_fn", step_fn), ("count", count)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name}={function!r} is a {type(function).__name__}: pass a function")
+        if isinstance(loss, nn.modules.loss._Loss):  # such as CrossEntropyLoss
+            raise TypeError(
+                f"loss={loss!r} takes outputs and targets: pass a function of model and batch that calls it"
+            )
         if autocast not in (None, torch.bfloat16, torch.float16):
             raise ValueError(f"autocast={autocast!r} must be torch.bfloat16, torch.float16 or None")
         self.model, self.optimizer, self.loader = model, optimizer, loader
@@ -163,6 +169,12 @@ class Run:
             raise ValueError(
                 "loader gave no batch: its dataset is empty or smaller than a batch with drop_last=True, or it "
                 "cannot be read a second time"
+            )
+        if self.batch < length:
+            warnings.warn(
+                f"loader gave {self.batch} batches, but has a length of {length}: nobody knows where a pass ends, and what "
+                "is done there is not done; mend its __len__, or pass evaluate_every and save_every, in updates",
+                stacklevel=2,
             )
         self.epoch, self.batch = self.epoch + 1, 0
 
@@ -350,6 +362,19 @@ def _check_parts(model: Any, optimizer: Any, loader: Any) -> None:
         raise ValueError("optimizer has no parameter of model: build it with model.parameters()")
     if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
         raise TypeError(f"loader is a {type(loader).__name__}: pass a DataLoader, or a list of batches")
+
+
+def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
+    if scheduler is None:
+        return
+    if not callable(getattr(scheduler, "step", None)):
+        raise TypeError(
+            f"scheduler is a {type(scheduler).__name__}: pass a scheduler of the optimizer, such as "
+            "Scheduler(optimizer, lr=...); several are one as a SequentialLR or a ChainedScheduler"
+        )
+    other = getattr(scheduler, "optimizer", None)
+    if isinstance(other, torch.optim.Optimizer) and other is not getattr(optimizer, "optimizer", optimizer):
+        raise ValueError("scheduler is of another optimizer: build it with the one that the run is given")
 
 
 def _attributes_of(scheduler: Any) -> Callable[[], None]:

@@ -57,13 +57,14 @@ def train(
             evaluation mode, without gradients, with averaged weights if the run keeps an average (:meth:`Run.averaged`).
             Modes and random generators are as before afterwards.
         evaluate_every: Updates from one evaluation to the next; None: at the end of each pass. In either case also at
-            the end of the training.
+            the end of the training, if that is known before: of ``epochs`` of a loader without a length it is not.
         patience: Stop after so many evaluations in a row without a better metric, at least 1.
         monitor: The metric by which evaluations are compared.
         mode: Whether the best is the smallest, ``"min"``, or the largest, ``"max"``. NaN is never better.
         checkpoints: Where to save: a folder, of which the last three and the best are kept, or a manager.
         save_every: Updates from one checkpoint to the next; None: at the end of each pass. In either case also at the end
-            of the training, when it is stopped, and where an evaluation is the best so far.
+            of the training, when it is stopped, where an evaluation is the best so far, and before what ``evaluate``
+            raises is raised.
         nonfinite: What to do where the loss is infinite or NaN. ``"raise"``: a :class:`NonFiniteLossError` before the update;
             ``"skip"``: go on without it; ``"propagate"``: do not look. On a GPU to look is to wait: there the loss is
             looked at before an evaluation and a save only, with ``"raise"``, and the ``nonfinite`` of the optimizer
@@ -161,7 +162,12 @@ class _Loop:
                 metrics, best = None, False
                 if self.evaluate is not None and (ends or _due(run.step, self.evaluate_every, last_of_pass)):
                     self._look_at(done, nonfinite)
-                    metrics = self._metrics(self.evaluate)
+                    try:
+                        metrics = self._metrics(self.evaluate)
+                    except Exception:  # what was trained is not to be lost for it
+                        if self.checkpoints is not None:
+                            self._save(self.checkpoints, None)
+                        raise
                     best = self._judge(metrics[self.monitor])
                 stop = self._out_of_patience or stopped()
                 if self.checkpoints is not None and (
@@ -206,7 +212,7 @@ class _Loop:
                 module.training = training
             rng.set_state(generators, self.run.loader)
         given = found if isinstance(found, Mapping) else {"loss": found}
-        if not all(isinstance(value, SupportsFloat) for value in given.values()):
+        if not all(map(_is_number, given.values())):
             raise TypeError(f"evaluate returned {found!r}: return a number, or a dict of numbers by name")
         metrics = {str(name): float(value) for name, value in given.items()}
         if self.monitor not in metrics:
@@ -231,6 +237,10 @@ class _Loop:
         metric = None if metrics is None else metrics[self.monitor]
         with checkpoints.new(self.run.step, metric) as path:
             self.run.save(path)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, SupportsFloat) and (not isinstance(value, torch.Tensor) or value.numel() == 1)
 
 
 def _due(step: int, every: int | None, last_of_pass: bool) -> bool:

@@ -206,7 +206,7 @@ def _losses(run: Run, batch: Any, device: torch.device) -> tuple[Tensor, dict[st
         return _scalar(given.loss), {}
     if not isinstance(given, Mapping):
         return _scalar(given), {}
-    named = {str(name): _scalar(value) for name, value in given.items()}
+    named = {str(name): _scalar(value, f"the loss {name!r}") for name, value in given.items()}
     if not named:
         raise ValueError("the losses are an empty dict: return at least one")
     loss = named["loss"] if "loss" in named else sum(named.values(), torch.zeros(()))
@@ -217,17 +217,17 @@ def _given(run: Run, batch: Any) -> Any:
     return run.step_fn(batch) if run.step_fn is not None else run.loss(run.model, batch)  # type: ignore[misc]
 
 
-def _scalar(loss: Any) -> Tensor:
+def _scalar(loss: Any, what: str = "the loss") -> Tensor:
     if isinstance(loss, Real):
         return torch.tensor(float(loss))
     if not isinstance(loss, Tensor):
         raise TypeError(
-            f"the loss is a {type(loss).__name__}: return a scalar tensor, a dict of them, or what has one as .loss"
+            f"{what} is a {type(loss).__name__}: return a scalar tensor, a dict of them, or what has one as .loss"
         )
     if loss.ndim == 0:
         return loss
     if loss.numel() != 1:
-        raise ValueError(f"the loss has the shape {tuple(loss.shape)}: return one number, such as its mean()")
+        raise ValueError(f"{what} has the shape {tuple(loss.shape)}: return one number, such as its mean()")
     return loss.reshape(())
 
 

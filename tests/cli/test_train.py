@@ -275,6 +275,75 @@ def test_sigterm_saves_after_the_step_and_ends_with_the_code_that_help_tells(sur
     assert "exit code 130" in surefoot("train", "--help")[1]
 
 
+def test_sigterm_while_a_rate_is_looked_for_leaves_nothing_behind(surefoot, tmp_path, monkeypatch):
+    monkeypatch.setattr(Experiment, "find_lr", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    code, said = surefoot(*TRAIN, "--lr", "auto")
+    assert (code, "there is nothing to resume" in said) == (cli.STOPPED, True)
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+ODD = """
+import math, os, torch
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        if i == 3 and os.path.exists("broken") and os.path.exists("runs/odd-2/checkpoint.safetensors"):
+            raise RuntimeError("sample 3 is broken")
+        return torch.ones(1)
+
+def loss(model, batch):
+    return model(batch).mean() * (1.0 if model.training else math.nan)
+
+def task():
+    data = torch.utils.data.DataLoader(Data())
+    return torch.nn.Linear(1, 1), loss, data, [torch.ones(2, 1)]
+"""
+
+
+def test_held_out_losses_that_are_nan_have_no_best(surefoot, tmp_path):
+    (tmp_path / "odd.py").write_text(ODD)
+    code, said = surefoot("train", "odd.py", "--lr", "0.1", "--epochs", "2")
+    assert (code, "Validation loss nan" in said) == (0, True), said
+    assert "at best" not in said
+    assert "Best weights" not in said
+
+
+def test_a_run_that_ends_in_nan_has_its_report(surefoot, tmp_path):
+    weight = "(math.nan if step() == 13 else 1.0)"
+    text = ODD.replace("(1.0 if model.training else math.nan)", weight)
+    (tmp_path / "late.py").write_text(f"import itertools\n{text}\nstep = itertools.count().__next__\n")
+    code, said = surefoot("train", "late.py", "--lr", "0.1", "--epochs", "4")
+    assert (code, "How it went: runs/late-1/report.html" in said) == (1, True), said
+    page = (tmp_path / "runs/late-1/report.html").read_text()
+    assert "the loss was infinite or NaN" in page
+    (tmp_path / "late.py").write_text(text + "\ndef step():\n    return 0\n")
+    assert surefoot("train", "--resume", "runs/late-1")[0] == 0
+    assert "infinite or NaN" not in (tmp_path / "runs/late-1/report.html").read_text()
+
+
+def test_where_data_fails_it_says_how_to_go_on(surefoot, tmp_path, capsys):
+    (tmp_path / "odd.py").write_text(ODD)
+    surefoot("train", "odd.py", "--lr", "0.1", "--epochs", "2")
+    whole = (tmp_path / "runs/odd-1/metrics.csv").read_text()
+    (tmp_path / "broken").touch()
+    with pytest.raises(
+        RuntimeError, match="sample 3 is broken"
+    ):  # with its traceback, which is the user's own
+        surefoot("train", "odd.py", "--lr", "0.1", "--epochs", "2")
+    assert (
+        "When the error is mended, go on with:\n  surefoot train --resume runs/odd-2"
+        in capsys.readouterr().out
+    )
+    (tmp_path / "broken").unlink()
+    assert surefoot("train", "--resume", "runs/odd-2")[0] == 0
+    assert (tmp_path / "runs/odd-2/metrics.csv").read_text() == whole
+
+
 def test_events_are_written_on_request_and_go_on_after_a_resume(surefoot, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         stops_in_step_7(signal.SIGTERM, patched)

@@ -67,6 +67,9 @@ def test_what_a_task_may_return(file, returned):
     assert task.loss(task.model, batch).ndim == 0
 
 
+PARTS = "dict(model=nn.Linear(1, 1), loss=loss, train_loader=[], {})"
+
+
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
@@ -79,6 +82,9 @@ def test_what_a_task_may_return(file, returned):
             "(nn.Linear(1, 1), 1, [])",
             r"loss of .*mine.py is a int: it must be a function of \(model, batch\)",
         ),
+        (PARTS.format("settings=[1]"), "settings of .*mine.py is a list: it must be a dict, by name"),
+        (PARTS.format("metrics=[loss]"), "metrics of .*mine.py is a list: it must be a dict, by name"),
+        (PARTS.format("metrics={'loss': loss}"), "metrics of .*mine.py has 'loss', .* give it another name"),
     ],
 )
 def test_what_it_may_not(file, returned, message):
@@ -128,9 +134,15 @@ def test_what_is_not_there(name, error, message):
         find(name)
 
 
-def test_a_file_without_task(file):
+@pytest.mark.parametrize("text", ["task = 3\n", "class task:\n    pass\n"])
+def test_a_file_without_task(file, text):
     with pytest.raises(TaskError, match=r"mine.py defines no task\(\): add a function"):
-        find(file("task = 3\n"))
+        find(file(text))
+
+
+@pytest.mark.parametrize(("default", "size"), [("", 32), ("=8", 8), ("=None", 32)])
+def test_the_batch_size_where_nobody_says(file, default, size):
+    assert default_batch_size(find(file(f"def task(batch_size{default}):\n    pass\n"))) == size
 
 
 def test_batch_size_and_seed_reach_a_task_that_takes_them(file):

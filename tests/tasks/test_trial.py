@@ -39,6 +39,8 @@ class Failing(IterableDataset):
         ({"loss": lambda model, x: model(x)}, r"loss returned a tensor of \(4, 1\): it must be one number, such as its mean"),
         ({"loss": lambda model, x: 3.0}, "loss returned a float: it must be a scalar tensor"),
         ({"loss": lambda model, x: None}, "loss returned a NoneType"),
+        ({"loss": lambda model, x: {"loss": model(x).mean(), "logits": model(x)}}, r"loss returned a tensor of \(4, 1\) as 'logits': each"),
+        ({"loss": lambda model, x: {"loss": model(x).mean(), "note": "x"}}, "loss returned a str as 'note': each of several by name must be one number"),
         ({"loss": lambda model, x: {"a": 1.0}}, "loss returned a float: it must be a scalar tensor, or several by name"),
         ({"loss": lambda model, x: x.mean()}, "loss does not depend on the model's parameters"),
         ({"loss": lambda model: 1}, "loss cannot take a batch of train_loader .*takes 1 positional argument but 2 were given"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +21,7 @@ from surefoot.cli import shared
 from surefoot.cli.shared import STOPPED, app, console, say_finding, usage_error
 from surefoot.experiment import Experiment
 from surefoot.records import BEST, REPORT, held_out, shown
-from surefoot.tasks import TaskError
+from surefoot.tasks.base import length
 from surefoot.train import stop_on_signal
 from surefoot.update import NonFiniteLossError
 
@@ -73,8 +77,22 @@ def train(
             experiment = Experiment.start(shared.given(context, settings), out, tensorboard)
         except ValueError as error:
             usage_error(str(error))
-    with experiment:
+    with _terminable(), experiment:
         _train(experiment)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: nothing that a killed process leaves behind is left."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _train(experiment: Experiment) -> None:
@@ -88,9 +106,13 @@ def _train(experiment: Experiment) -> None:
         raise typer.Exit(STOPPED) from None
     except NonFiniteLossError as error:
         assert experiment.settings.lr is not None
+        if experiment.ended_early():
+            console.print(f"How it went: {escape(str(experiment.folder / REPORT))}", soft_wrap=True)
         lower = f"{experiment.settings.lr / 10:.2g}"
         raise NonFiniteLossError(f"{error}. Start again with a lower rate, such as --lr {lower}") from error
-    except (OSError, TaskError):
+    except typer.Exit:  # it has said so
+        raise
+    except Exception:
         if experiment.checkpoint.exists():
             _say_how_to_go_on(
                 experiment, "What was saved last is kept. When the error is mended, go on with:"
@@ -171,8 +193,9 @@ def _line(row: dict[str, float], experiment: Experiment) -> str:
         f"  {'held-out loss' if name == 'loss' else name} {shown(name, value):>7}"
         for name, value in held_out(row).items()
     )
-    where = f"epoch {row['epoch']:{len(str(last))}}/{last}"
-    if experiment.settings.evaluate_every:
+    sized = length(experiment.task.train_loader) is not None
+    where = f"epoch {row['epoch']:{len(str(last))}}/{last}" if sized else f"epoch {row['epoch']}"
+    if experiment.settings.evaluate_every or not sized:
         where += f"  step {row['step']:{len(str(experiment.total_steps))}}/{experiment.total_steps}"
     return f"{where}  {_loss(row)}{results}  {_lr(row)}"
 
@@ -182,12 +205,13 @@ def _summary(experiment: Experiment) -> None:
     looks = [row for row in experiment.rows if "val_loss" in row]
     for name, value in held_out(experiment.rows[-1]).items():
         table.add_row(f"Validation {name}", f"[bold]{shown(name, value)}[/]")
-    best = min(looks, key=lambda row: row["val_loss"], default={})
+    judged = [row for row in looks if not math.isnan(row["val_loss"])]
+    best = min(judged, key=lambda row: row["val_loss"], default={})
     if best and best["step"] != experiment.rows[-1]["step"]:
         table.add_row("at best", f"{shown('loss', best['val_loss'])}, at step {best['step']}")
     table.add_row("Training time", f"{experiment.seconds:.1f} s")
     table.add_row("Report", escape(str(experiment.folder / REPORT)))
-    if looks:
+    if judged:
         table.add_row("Best weights", escape(str(experiment.folder / BEST)))
     table.columns[1].overflow = "fold"  # a path that is cut cannot be opened
     console.print()

@@ -97,6 +97,8 @@ def _result(story: Story) -> str:
 
 def _facts(story: Story) -> str:
     facts = _numbers(story)
+    if facts.get("epochs") == "1":
+        facts = {"epoch" if name == "epochs" else name: value for name, value in facts.items()}
     items = "".join(
         f"<li><b>{escape(value)}</b><span>{escape(name)}</span></li>" for name, value in facts.items()
     )
@@ -109,7 +111,7 @@ def _numbers(story: Story) -> dict[str, str]:
     if story.step:
         facts["steps"] = f"{story.last_step:,}"
     if story.epoch:
-        facts["epochs" if story.epoch[-1] != 1 else "epoch"] = f"{story.epoch[-1]:,}"
+        facts["epochs"] = f"{story.epoch[-1]:,}"
     for name, column in (("training loss", story.loss[-20:]), ("samples per second", story.throughput)):
         middle = quantile(numbers(column), 0.5)
         if finite([middle]):

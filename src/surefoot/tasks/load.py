@@ -67,7 +67,7 @@ def find(name: str) -> Callable[..., Any]:
         sys.modules[path.stem] = module  # for its dataclasses, and for workers that are given its classes
     with _explained(path):
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    if not callable(vars(module).get("task")):
+    if not callable(vars(module).get("task")) or isinstance(module.task, type):
         raise TaskError(f"{name} defines no task(): add a function that returns model, loss and loaders")
     made: Callable[..., Any] = module.task
     return made
@@ -83,7 +83,7 @@ def default_batch_size(maker: Callable[..., Any]) -> int:
     parameter = inspect.signature(maker).parameters.get("batch_size")
     if parameter is None:
         return 0
-    return 32 if parameter.default is parameter.empty else int(parameter.default)
+    return parameter.default if isinstance(parameter.default, int) else 32
 
 
 def make(maker: Callable[..., Any], batch_size: int, seed: int) -> Task:
@@ -136,9 +136,16 @@ def _task(made: Any, code: str) -> Task:
     if not isinstance(task.model, nn.Module):
         raise TaskError(f"model of {code} is {_kind(task.model)}: it must be a torch.nn.Module")
     if isinstance(task.loss, nn.Module):
-        return replace(task, loss=_criterion(task.loss))
+        task = replace(task, loss=_criterion(task.loss))
     if not callable(task.loss):
         raise TaskError(f"loss of {code} is {_kind(task.loss)}: it must be a function of (model, batch)")
+    for name in ("metrics", "settings"):
+        if not isinstance(getattr(task, name), Mapping):
+            raise TaskError(f"{name} of {code} is {_kind(getattr(task, name))}: it must be a dict, by name")
+    if "loss" in task.metrics:
+        raise TaskError(
+            f"metrics of {code} has 'loss', which is what the loss itself is called: give it another name"
+        )
     return task
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -108,6 +108,16 @@ def _called(name: str, function: Callable[..., Any], model: nn.Module, batch: An
     """What the function returns for a batch, as a number: a scalar tensor of the loss, or what is one."""
     value = _result(name, function, model, batch, loader)
     if name == "loss":
+        for other, one in value.items() if isinstance(value, Mapping) and not hasattr(value, "loss") else ():
+            if not isinstance(one, Tensor | int | float) or (isinstance(one, Tensor) and one.numel() != 1):
+                what = (
+                    f"a tensor of {tuple(one.shape)}"
+                    if isinstance(one, Tensor)
+                    else f"a {type(one).__name__}"
+                )
+                raise TaskError(
+                    f"loss returned {what} as {other!r}: each of several by name must be one number; leave out what is no loss"
+                )
         value = total(value)
         if not isinstance(value, Tensor):
             raise TaskError(
