@@ -3,6 +3,7 @@ import sys
 
 # Tensors here are tiny: a second thread has nothing to do, and waits long where another process has the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # which xdist sets; tests say how wide they are
 
 import pytest
 import torch

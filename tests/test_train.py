@@ -198,6 +198,26 @@ def test_24_epochs_and_steps_are_totals_and_past_the_end_the_curve_holds() -> No
     assert len({record.lr for record in records}) == 1
 
 
+@pytest.mark.parametrize("kind", [lr_scheduler.StepLR, torch.optim.lr_scheduler.StepLR])
+@pytest.mark.parametrize("known", [True, False], ids=["known length", "unknown length"])
+def test_24_a_schedule_in_epochs_is_stepped_at_the_end_of_each_pass(kind: Any, known: bool) -> None:
+    run = run_of(lambda o: kind(o, step_size=1, gamma=0.5))
+    run.scheduler_every = "epoch"
+    if not known:
+        run.loader = type("Endless", (), {"__iter__": lambda self, kept=[*run.loader]: iter(kept)})()
+    rates = [record.lr[0] for record in train(run, epochs=3)]
+    assert rates == [0.01] * 5 + [0.005] * 5 + [0.0025] * 5
+
+
+def test_24_a_schedule_that_counts_updates_is_not_for_epochs() -> None:
+    run = run_of()
+    scheduler = optim.Scheduler(run.optimizer, lr=optim.curves.cosine(10))
+    with pytest.raises(ValueError, match="scheduler_every='epoch', but the scheduler counts updates"):
+        Run(run.model, run.optimizer, run.loader, loss, scheduler, scheduler_every="epoch")
+    with pytest.raises(ValueError, match="scheduler_every='pass' must be 'update' or 'epoch'"):
+        Run(run.model, run.optimizer, run.loader, loss, scheduler_every="pass")  # type: ignore[arg-type]
+
+
 def test_11_clipping_is_the_optimizers_and_the_record_says_it() -> None:
     run = run_of()
     run.optimizer.clip_norm, run.optimizer.stats = 0.01, True  # type: ignore[attr-defined]

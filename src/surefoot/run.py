@@ -40,12 +40,14 @@ class Run:
         loss: ``loss(model, batch)`` returns the mean loss of a batch: a scalar tensor; a dict of losses by name, of which
             ``"loss"`` is minimised, or their sum if none has that name; or anything that has a ``loss``, as what
             models of Hugging Face return.
-        scheduler: A learning-rate scheduler of ``optimizer``, if any; it counts updates.
+        scheduler: A learning-rate scheduler of ``optimizer``, if any.
         scaler: The ``GradScaler`` that is in use, if any.
         ema: An average of the model to keep, such as :class:`~surefoot.swa_utils.AveragedModel`; see :meth:`averaged`.
         autocast: Compute losses in ``torch.bfloat16`` or ``torch.float16`` where that is accurate enough; float16 needs
             a ``scaler``.
         accumulate: Batches for each update, at least 1; the last update of a pass takes what is left.
+        scheduler_every: When :func:`~surefoot.train` steps it: ``"update"``, or ``"epoch"``, at the end of each pass, as for a
+            ``StepLR`` whose ``step_size`` is in epochs.
         count: ``count(batch)`` says what the loss of a batch is the mean of, such as how many tokens are not padding;
             the length of the first tensor in it if None. It weights the batches of an update.
         step_fn: In the place of ``loss``: ``step_fn(batch)`` returns the loss, to be minimised as above. Or it makes the
@@ -84,11 +86,12 @@ class Run:
         *,
         autocast: torch.dtype | None = None,
         accumulate: int = 1,
+        scheduler_every: Literal["update", "epoch"] = "update",
         count: Callable[[Any], float] | None = None,
         step_fn: Callable[[Any], Any] | None = None,
     ) -> None:
         _check_parts(model, optimizer, loader)
-        _check_scheduler(scheduler, optimizer)
+        _check_scheduler(scheduler, optimizer, scheduler_every)
         if (loss is None) == (step_fn is None):
             given = "neither is" if loss is None else "both are"
             raise ValueError(f"pass either loss or step_fn: {given} given")
@@ -103,6 +106,7 @@ class Run:
             raise ValueError(f"autocast={autocast!r} must be torch.bfloat16, torch.float16 or None")
         self.model, self.optimizer, self.loader = model, optimizer, loader
         self.loss, self.scheduler, self.scaler = loss, scheduler, scaler
+        self.scheduler_every = scheduler_every
         self.ema: Any = ema
         self.autocast, self.accumulate = autocast, whole("accumulate", accumulate, 1)
         self.count, self.step_fn = count or length, step_fn
@@ -364,7 +368,13 @@ def _check_parts(model: Any, optimizer: Any, loader: Any) -> None:
         raise TypeError(f"loader is a {type(loader).__name__}: pass a DataLoader, or a list of batches")
 
 
-def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
+def _check_scheduler(scheduler: Any, optimizer: Any, every: str) -> None:
+    if every not in ("update", "epoch"):
+        raise ValueError(f"scheduler_every={every!r} must be 'update' or 'epoch'")
+    if every == "epoch" and getattr(scheduler, "per", "epoch") == "update":
+        raise ValueError(
+            "scheduler_every='epoch', but the scheduler counts updates: build it with per='epoch'"
+        )
     if scheduler is None:
         return
     if not callable(getattr(scheduler, "step", None)):

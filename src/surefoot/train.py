@@ -46,7 +46,7 @@ def train(
     """Train to the end, one record for each update.
 
     The caller logs, evaluates, saves or breaks between two records; the run is whole there, and another call goes on. The
-    scheduler is stepped after each update that was applied; one that watches a metric gets ``monitor`` after each
+    scheduler is stepped after each update that was applied, or at the end of each pass (``Run(scheduler_every=...)``); one that watches a metric gets ``monitor`` after each
     evaluation, and is the caller's without ``evaluate``.
 
     Args:
@@ -154,10 +154,10 @@ class _Loop:
                 done = update(run, window, nonfinite)
                 run.batch += len(window)
                 run.step += 1
-                if done.applied:
+                last_of_pass = run.at_pass_end
+                if done.applied if run.scheduler_every == "update" else last_of_pass:
                     _advance(run.scheduler)
                 seconds = perf_counter() - started
-                last_of_pass = run.at_pass_end
                 ends = self._at_end(run.epoch + last_of_pass)
                 metrics, best = None, False
                 if self.evaluate is not None and (ends or _due(run.step, self.evaluate_every, last_of_pass)):
@@ -180,6 +180,10 @@ class _Loop:
                 if stop or (ends and self.steps is not None):
                     return
                 started = perf_counter()
+            if (
+                run.scheduler_every == "epoch" and run.pass_length is None
+            ):  # only now it is known that the pass is over
+                _advance(run.scheduler)
         if self.checkpoints is not None and saved != run.step:  # nobody knew that it was the last update
             self._save(self.checkpoints, None)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import surefoot
+from surefoot.lr_finder.find import plan_of
 
 
 @pytest.mark.parametrize("effort", ["sweep", "sure"])
@@ -144,3 +145,17 @@ def test_a_finding_is_applied_to_as_many_groups() -> None:
     tensor.add_param_group({"params": [torch.zeros(1)]})
     with pytest.raises(ValueError, match="optimizer has 2 groups, the finding is of 1"):
         found.apply(tensor)
+
+
+def test_a_schedule_in_epochs_is_planned_in_epochs() -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = surefoot.SGD(model.parameters(), lr=0.1)
+    data = [torch.ones(4, 2)] * 10
+    scheduler = surefoot.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    run = surefoot.Run(
+        model, optimizer, data, lambda model, x: model(x).mean(), scheduler, scheduler_every="epoch"
+    )
+    planned = plan_of(run, scheduler, 40)
+    assert planned.total_steps == 40
+    assert [row[0]["lr"] for row in planned.miniature(4)] == [1.0, 0.5, 0.25, 0.125]
+    assert scheduler.last_epoch == 0

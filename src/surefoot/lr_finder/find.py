@@ -174,15 +174,19 @@ def _of_outputs(criterion: Any) -> Callable[[nn.Module, Any], Any]:
 
 
 def plan_of(run: Run, schedule: Schedule, total_steps: int | None) -> Planned:
-    """A scheduler of the run itself is asked what it sets while it is on loan."""
+    """What is planned for a run; a scheduler is asked what it sets while it is on loan."""
     if not isinstance(schedule, LRScheduler):
         return Planned(run.optimizer, schedule, total_steps)
+    # One that is stepped at the end of each pass is planned in passes.
+    each = -(-(run.pass_length or 1) // run.accumulate) if run.scheduler_every == "epoch" else 1
     own, run.scheduler = run.scheduler, schedule
     try:
         with run.borrow():
-            return Planned(run.optimizer, schedule, total_steps)
+            planned = Planned(run.optimizer, schedule, total_steps and -(-total_steps // each))
     finally:
         run.scheduler = own
+    planned.total_steps = total_steps or planned.total_steps * each
+    return planned
 
 
 def _each(lent: Lent, planned: Planned, batches: int) -> tuple[Planned, list[LRFinding]]:
