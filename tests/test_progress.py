@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
-from surefoot.progress import track
+import surefoot
+from surefoot.progress import progress, track
 
 
 class Terminal(io.StringIO):
@@ -78,3 +80,40 @@ def test_errors_come_through(error: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(error, match="of the caller"):
         list(track(items(), 2, "Counting"))
+
+
+def records(epochs: int = 2) -> Iterator[Any]:
+    model = torch.nn.Linear(1, 1)
+    data = [torch.ones(2, 1)] * 3
+    run = surefoot.Run(
+        model, surefoot.SGD(model.parameters(), lr=0.1), data, lambda m, x: m(x).square().mean()
+    )
+    return surefoot.train(run, epochs=epochs, evaluate=lambda model: {"loss": 0.5}, evaluate_every=3)
+
+
+@pytest.mark.usefixtures("_rich")
+def test_a_training_is_a_line_for_each_pass_where_nobody_looks() -> None:
+    stream = io.StringIO()
+    steps = [record.step for record in progress(records(), 6, file=stream)]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    lines = stream.getvalue().splitlines()
+    assert [line.split("  loss")[0] for line in lines] == ["epoch 1  step 3", "epoch 2  step 6"]
+    assert all("held-out loss 0.5" in line and line.endswith("lr 1.00e-01") for line in lines)
+
+
+def test_a_training_is_a_bar_where_someone_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    for steps, shown in ((6, "6/6 steps"), (None, "6 steps")):
+        stream = Terminal()
+        assert len(list(progress(records(), steps, file=stream))) == 6
+        assert shown in stream.getvalue()
+        assert "loss" in stream.getvalue()
+
+
+@pytest.mark.usefixtures("_rich")
+def test_a_training_that_is_broken_off_ends_the_bar() -> None:
+    for record in progress(records(), file=Terminal()):
+        if record.step == 2:
+            break
+    assert len(list(progress(records(), file=io.StringIO()))) == 6

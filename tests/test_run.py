@@ -764,6 +764,7 @@ def of_another() -> optim.Scheduler:
         ),
         ({"loader": 3}, TypeError, "loader is a int: pass a DataLoader, or a list of batches"),
         ({"loss": None}, ValueError, "pass either loss or step_fn: neither is given"),
+        ({"autocast": torch.float16}, ValueError, "float16 without a scaler: small gradients become 0"),
         ({"step_fn": len}, ValueError, "pass either loss or step_fn: both are given"),
         ({"loss": "mse"}, TypeError, "loss='mse' is a str: pass a function"),
         ({"count": 3}, TypeError, "count=3 is a int: pass a function"),

@@ -223,7 +223,8 @@ def test_autocast_computes_the_loss_in_less_precision(dtype: torch.dtype) -> Non
         seen.append(outputs.dtype)
         return nn.functional.cross_entropy(outputs.float(), batch[1])
 
-    run = run_of(watched, autocast=dtype)
+    scaler = torch.amp.GradScaler("cpu") if dtype == torch.float16 else None
+    run = run_of(watched, autocast=dtype, scaler=scaler)
     done = update(run, [(INPUTS, LABELS)])
     assert seen == [dtype]
     assert done.loss.dtype == torch.float32

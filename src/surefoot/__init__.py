@@ -41,6 +41,7 @@ from surefoot.optimizers import (
     Rprop,
 )
 from surefoot.optimizers.unfreeze import gradual_unfreeze
+from surefoot.progress import progress
 from surefoot.record import Record
 from surefoot.rule import Rule, rule
 from surefoot.run import Run
@@ -95,6 +96,7 @@ __all__ = [
     "gradual_unfreeze",
     "lr_scheduler",
     "param_groups",
+    "progress",
     "rule",
     "stop_on_signal",
     "swa_utils",

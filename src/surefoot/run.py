@@ -104,6 +104,11 @@ class Run:
             )
         if autocast not in (None, torch.bfloat16, torch.float16):
             raise ValueError(f"autocast={autocast!r} must be torch.bfloat16, torch.float16 or None")
+        if autocast == torch.float16 and scaler is None and loss is not None:
+            raise ValueError(
+                "autocast=torch.float16 without a scaler: small gradients become 0. Pass scaler=torch.amp.GradScaler(), or "
+                "autocast=torch.bfloat16, which needs none"
+            )
         self.model, self.optimizer, self.loader = model, optimizer, loader
         self.loss, self.scheduler, self.scaler = loss, scheduler, scaler
         self.scheduler_every = scheduler_every

@@ -10,16 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import rich.progress
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from surefoot.cli import shared
 from surefoot.cli.shared import STOPPED, app, console, say_finding, usage_error
 from surefoot.experiment import Experiment
+from surefoot.progress import bar
 from surefoot.records import BEST, REPORT, held_out, shown
 from surefoot.tasks.base import length
 from surefoot.train import stop_on_signal
@@ -129,9 +127,9 @@ def _find_train_report(experiment: Experiment) -> None:
         say_finding(found)
         if found.abstained:
             console.print("The training goes on with it.")
-    with stop_on_signal() as stopped, _progress() as progress:
+    with stop_on_signal() as stopped, bar(console) as progress:
         total, done = experiment.total_steps, len(experiment.rows)
-        bar = progress.add_task("Training", total=total, completed=done, loss="", lr="")
+        task = progress.add_task("Training", total=total, completed=done, loss="", lr="")
         told = {finding.kind for finding in experiment.findings}  # before a resume
         for row in experiment.train(stopped):
             for finding in experiment.findings:
@@ -139,7 +137,7 @@ def _find_train_report(experiment: Experiment) -> None:
                     told.add(finding.kind)
                     said = f"[yellow]{escape(finding.message)}[/] {escape(finding.advice)}"
                     progress.console.print(said, soft_wrap=True)
-            progress.update(bar, completed=row["step"], loss=_loss(row), lr=_lr(row))
+            progress.update(task, completed=row["step"], loss=_loss(row), lr=_lr(row))
             if held_out(row) or row["step"] % experiment.steps_of_a_pass == 0:
                 progress.console.print(_line(row, experiment), soft_wrap=True)
     if not experiment.finished:
@@ -154,28 +152,6 @@ def _say_how_to_go_on(experiment: Experiment, sentence: str) -> None:
     console.print(sentence)
     command = f"  surefoot train --resume {shlex.quote(str(experiment.folder))}"
     console.print(command, style="bold", soft_wrap=True, markup=False)
-
-
-class Rate(ProgressColumn):
-    """Updates in a second."""
-
-    def render(self, task: rich.progress.Task) -> Text:
-        """What it shows: nothing until it is known."""
-        digits = 0 if (task.speed or 0) >= 100 else 1
-        return Text(f"{task.speed:.{digits}f} steps/s" if task.speed else "")
-
-
-def _progress() -> Progress:
-    """A bar, and as much beside it as there is room for."""
-    columns: list[ProgressColumn] = [
-        BarColumn(40 if console.width >= 110 else 10),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-        TextColumn("{task.fields[loss]}"),
-    ]
-    if console.width >= 80:
-        columns += [TextColumn("{task.fields[lr]}"), Rate()]
-    columns.append(TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _loss(row: dict[str, float]) -> str:
