@@ -31,7 +31,9 @@ PLACES = ["memory", "folder"]
 
 
 def take(place: str, folder: Path, *parts: Any, **settings: Any) -> Snapshot:
-    return Snapshot(*parts, **settings, folder=folder if place == "folder" else None)
+    snapshot = Snapshot(*parts, **settings, folder=folder if place == "folder" else None)
+    snapshot.set_aside()
+    return snapshot
 
 
 def wiggle(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

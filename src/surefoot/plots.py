@@ -103,17 +103,16 @@ def lr_finding(finding: Any, *, ax: Axes | None = None) -> Axes:
         ax: Draw here instead of in a new figure.
     """
     ax = _dress(figure() if ax is None else ax, "Learning rate", "Loss")
-    ax.set_xscale("log")
     sweep, trials = finding.sweep, [trial for trial in finding.trials if math.isfinite(trial.score)]
-    ax.scatter(sweep.lr, sweep.loss, s=14, color=FAINT, linewidths=0, label="each batch")
-    ax.plot(
-        sweep.lr,
-        sweep.fitted,
-        color=INK,
-        linewidth=2.2,
-        label="its course, each batch against itself",
-        marker=_dot(sweep.lr),
-    )
+    seen = sweep if sweep.lr else finding.search  # all there is, where it ended on the way to a sweep
+    if seen.lr:
+        ax.set_xscale("log")
+        ax.scatter(seen.lr, seen.loss, s=14, color=FAINT, linewidths=0, label="each batch")
+    else:
+        ax.set_xticks([]), ax.set_yticks([])
+    if sweep.lr:
+        label = "its course, each batch against itself"
+        ax.plot(sweep.lr, sweep.fitted, color=INK, linewidth=2.2, label=label, marker=_dot(sweep.lr))
     if trials:
         steps = max(len(trial.losses) for trial in trials)
         rates, scores = [trial.lr for trial in trials], [trial.score for trial in trials]
@@ -122,12 +121,18 @@ def lr_finding(finding: Any, *, ax: Axes | None = None) -> Axes:
     known = [*filter(math.isfinite, sweep.fitted), *(trial.score for trial in trials)]
     if known:
         start, low = sweep.fitted[0], min(known)
-        top = start + 0.6 * (start - low) or start + 1.0
+        fell = max(start - low, 0.002 * abs(start))  # less is nothing to look at
+        top = start + 0.6 * fell or start + 1.0
         margin = 0.08 * (top - low)
         ax.set_ylim(low - margin, top + margin)
         lowest = min(range(len(sweep.fitted)), key=lambda i: sweep.fitted[i])
         over = next(
-            (lr for lr, y in list(zip(sweep.lr, sweep.fitted, strict=True))[lowest:] if y > start), None
+            (
+                lr
+                for lr, y in list(zip(sweep.lr, sweep.fitted, strict=True))[lowest:]
+                if y > start + 0.1 * fell * finding.abstained
+            ),
+            None,
         )
         if over is not None:
             right = max(*sweep.lr, *(trial.lr for trial in trials)) * 1.5
@@ -140,10 +145,11 @@ def lr_finding(finding: Any, *, ax: Axes | None = None) -> Axes:
         title = f"Learning rate {finding.suggestion:.2g}, likely {low:.2g} to {high:.2g}"
         ax.axvspan(low, high, color=SECOND, alpha=0.15, linewidth=0, label="80 % interval")
         ax.axvline(finding.suggestion, color=ACCENT, linewidth=1.5, label="suggestion")
-    why = textwrap.wrap(finding.reason, 84)
+    why = textwrap.wrap(finding.reason, 96)
     ax.set_title(title, fontsize="medium", fontweight="bold", pad=8 + 12 * len(why))
     ax.text(0.5, 1.02, "\n".join(why), transform=ax.transAxes, ha="center", va="bottom", fontsize="small")
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     return ax
 
 
@@ -161,7 +167,7 @@ def heat_map(
     Args:
         lrs: The rates, a column each.
         rows: What each row is.
-        scores: The loss of each row at each rate; infinite where it diverged.
+        scores: The loss of each row at each rate; infinite where it diverged, ``nan`` where it was not tried.
         start: The loss before.
         title: What is seen.
         ax: Draw here instead of in a new figure.
@@ -178,15 +184,18 @@ def heat_map(
     ax.imshow(
         shown,
         cmap=colors,
-        vmin=best,
-        vmax=max(start, best + 1e-12) if math.isfinite(start) else None,
+        vmin=best if known else None,
+        vmax=max(start, best + 1e-12) if known and math.isfinite(start) else None,
         aspect="auto",
     )
     for i, row in enumerate(scores):
         for j, score in enumerate(row):
             dark = math.isfinite(score) and score < best + 0.5 * (start - best)
-            text = f"{score:.3g}" if math.isfinite(score) else "diverged"
-            weight = "bold" if score == best else "normal"
+            text = (
+                f"{score:.3g}" if math.isfinite(score) else "not tried" if math.isnan(score) else "diverged"
+            )
+            lowest = score == best and score in known
+            weight = "bold" if lowest else "normal"
             ax.text(
                 j,
                 i,
@@ -197,7 +206,7 @@ def heat_map(
                 fontsize="small",
                 fontweight=weight,
             )
-            if score == best:
+            if lowest:
                 ax.add_patch(
                     _pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ACCENT, linewidth=2)
                 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
+from types import FunctionType
 from typing import Any, Literal
 
 import torch
@@ -311,33 +314,42 @@ class Run:
     def borrow(self, *loaders: Any) -> Iterator[Run]:
         """Lend the run out: on leaving the block, however it is left, all of it is as it was.
 
-        Other optimizers that step inside the block, as in a ``step_fn``, and their parameters are put back, too.
+        Other optimizers that step inside the block, as in a ``step_fn``, and their parameters are put back, too; and buffers and
+        modes of modules that ``loss`` or ``step_fn`` names itself: a criterion, a second network.
 
         Args:
             *loaders: Others that are read inside the block, such as that of validation: their generators are put back.
         """
         own = {name: vars(self)[name] for name in (*COUNTERS, "_pass_start", "_loader_state", "_known_feed")}
         loader_state = self.loader.state_dict() if self._feed.stateful else None
-        schedulers = [_attributes_of(scheduler) for scheduler in _nested(self.scheduler)]
-        parts = nn.ModuleList([part for part in (self.model, self.ema) if part is not None])
-        snapshot = Snapshot(parts, self.optimizer, self.loader, *loaders, scaler=self.scaler)
-        beside = Beside(self.optimizer)
-        self._known_feed = Feed(self.loader)
+        others = [part for scheduler in _nested(self.scheduler) for part in _parts_of(scheduler)]
+        others += _modules_in(self.loss), _modules_in(self.step_fn)
+        model = nn.ModuleList([part for part in (self.model, self.ema) if part is not None])
+        snapshot = Snapshot(model, self.optimizer, self.loader, *loaders, scaler=self.scaler, others=others)
+        beside, outer = Beside(self.optimizer), self._rewind
 
-        def rewind() -> None:
+        def give_back() -> None:
             beside.restore()
             snapshot.restore()
-            for give_back in schedulers:
-                give_back()
 
-        outer, self._rewind = self._rewind, rewind
+        def rewind() -> None:
+            give_back()
+            snapshot.set_aside()
+
         try:
+            self._known_feed, self._rewind = Feed(self.loader), rewind
+            snapshot.set_aside()
             with beside:
                 yield self
         finally:
-            rewind()
-            vars(self).update(own)
-            self._rewind = outer
+            try:
+                give_back()
+            except BaseException:  # as Ctrl-C in the middle of it
+                give_back()
+                raise
+            finally:
+                vars(self).update(own)
+                self._rewind = outer
             if (
                 loader_state is not None
             ):  # one that is being read was read elsewhere meanwhile: it begins again from here
@@ -392,27 +404,38 @@ def _check_scheduler(scheduler: Any, optimizer: Any, every: str) -> None:
         raise ValueError("scheduler is of another optimizer: build it with the one that the run is given")
 
 
-def _attributes_of(scheduler: Any) -> Callable[[], None]:
-    """What gives a scheduler its attributes back, and those of what it is made of."""
-    owners = [
-        scheduler,
-        *(vars(scheduler)[name] for name in ("_targets", "plateau") if vars(scheduler).get(name)),
-    ]
-    kept = [(owner, {name: _copied(value) for name, value in vars(owner).items()}) for owner in owners]
-
-    def give_back() -> None:
-        for owner, attributes in kept:
-            vars(owner).clear()
-            vars(owner).update({name: _copied(value) for name, value in attributes.items()})
-
-    return give_back
+def _parts_of(scheduler: Any) -> Iterator[Any]:
+    """A scheduler, and those of its attributes that it writes to."""
+    yield scheduler
+    for name in ("_targets", "plateau"):
+        yield getattr(scheduler, name, None)
+    for function in getattr(scheduler, "lr_lambdas", ()):
+        if not isinstance(function, FunctionType):
+            yield function
 
 
-def _copied(value: Any) -> Any:
-    """Lists of an attribute, and dicts of numbers in them, copied; groups and tensors are themselves."""
-    if isinstance(value, list):
-        return [dict(one) if isinstance(one, dict) and "params" not in one else one for one in value]
-    return value
+def _modules_in(function: Any) -> nn.ModuleList:
+    """The modules that a function names: itself, of its object, its closure and its module.
+
+    Example:
+        >>> criterion = nn.BCELoss()
+        >>> _modules_in(lambda model, batch: criterion(model(batch[0]), batch[1]))
+        ModuleList(
+          (0): BCELoss()
+        )
+    """
+    named = [function]
+    while isinstance(function, partial):
+        named += [*function.args, *function.keywords.values()]
+        function = function.func
+    owner = getattr(function, "__self__", function)
+    named += [owner, *getattr(owner, "__dict__", {}).values()]
+    function = getattr(function, "__func__", function)
+    if isinstance(function, FunctionType):
+        with suppress(ValueError):  # a variable of it has no value yet
+            variables = inspect.getclosurevars(function)
+            named += [*variables.nonlocals.values(), *variables.globals.values()]
+    return nn.ModuleList({id(each): each for each in named if isinstance(each, nn.Module)}.values())
 
 
 def _seed_of(state: dict[str, Any], epoch: int) -> int:

@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -18,22 +18,32 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from surefoot import rng
+from surefoot.attributes import Attributes, put_back_generator
 
 __all__ = ["Beside", "Snapshot"]
+
+
+PARTS = ("_parameters", "_modules")
+"""Of a module; what is in them is copied by other means."""
+
+OWN = ("state", "_state", "param_groups", "_plan")
+"""Of an optimizer; as above, and the plan of ours sees for itself whether it holds."""
 
 
 class Snapshot:
     """What a model, its optimizer and the random generators were at this moment.
 
-    Parameters and buffers, the optimizer's state and groups, training modes and every generator are
-    copied. Gradients are set aside: from here on every ``grad`` is None, until :meth:`restore`
-    gives the very tensors back, unread and unwritten.
+    Parameters and buffers, the optimizer's state and groups, training modes, which parameters are frozen, every generator, and
+    what modules and the optimizer keep in other attributes are copied. Gradients are not: :meth:`set_aside` makes every
+    ``grad`` None, until :meth:`restore` gives the very tensors back, unread and unwritten.
 
     Args:
         model: The model.
         optimizer: Its optimizer, Surefoot's or any other.
-        *loaders: Data loaders whose generators count.
+        *loaders: Data loaders whose generators count, those of their datasets and samplers too.
         scaler: A ``GradScaler`` in use.
+        others: Objects whose attributes count, such as schedulers. Of modules among them, such as a criterion, all but the values
+            of parameters does, which only their own optimizer moves.
         folder: Keep the copied tensors in a file there instead of in memory. If None, that is done in the system's temporary
             folder where they would take more than half of the memory that is free.
 
@@ -43,6 +53,7 @@ class Snapshot:
         >>> optimizer = surefoot.SGD(model.parameters(), lr=1.0)
         >>> before = model.weight.clone()
         >>> snapshot = Snapshot(model, optimizer)
+        >>> snapshot.set_aside()
         >>> model(torch.ones(1, 2)).sum().backward()
         >>> optimizer.step()
         >>> snapshot.restore()
@@ -56,24 +67,37 @@ class Snapshot:
         optimizer: torch.optim.Optimizer,
         *loaders: Any,
         scaler: Any = None,
+        others: Sequence[Any] = (),
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
         self._optimizer, self._loaders, self._scaler = optimizer, loaders, scaler
         self._rng = rng.get_state(*loaders)
-        # A loader with persistent workers draws a number more in its first pass.
-        self._unread = [loader for loader in loaders if getattr(loader, "_iterator", self) is None]
-        self._modes = [(module, module.training) for module in model.modules()]
+        # An iterator that workers live on in, or None: a pass that begins meanwhile has its own.
+        self._iterators = [(each, each._iterator) for each in loaders if hasattr(each, "_iterator")]
+        together = nn.ModuleList([model, *(other for other in others if isinstance(other, nn.Module))])
+        modules = [*together.modules()][1:]
+        self._modes = [(module, module.training) for module in modules]
         params = list({id(p): p for p in (*model.parameters(), *_params(optimizer))}.values())
-        self._gradients = [(p, p.grad) for p in params]
-        self._buffers = [
-            (module, dict(module._buffers), set(module._non_persistent_buffers_set))
-            for module in model.modules()
+        known = {id(p): p for p in (*params, *together.parameters())}
+        self._gradients = [(p, p.grad, p.requires_grad) for p in known.values()]
+        self._data = [
+            back
+            for loader in loaders
+            for dataset in _nested(loader)
+            for value in vars(dataset).values()
+            if (back := put_back_generator(value)) is not None
+        ]
+        samplers = [
+            getattr(loader, name, None) for loader in loaders for name in ("sampler", "batch_sampler")
+        ]
+        plain = [*samplers, *(other for other in others if not isinstance(other, nn.Module))]
+        self._attributes = [
+            Attributes(modules, leave=PARTS),
+            Attributes([optimizer], leave=OWN),
+            Attributes(plain),
         ]
         self._state = _containers(dict(optimizer.state))
         self._groups = [(group, _containers(group)) for group in optimizer.param_groups]
-        self._attributes = {
-            k: v for k, v in vars(optimizer).items() if v is None or isinstance(v, bool | int | float | str)
-        }
         # Whether this step's gradients are unscaled yet is not in the scaler's state_dict.
         self._unscaled = deepcopy(getattr(scaler, "_per_optimizer_states", None))
         self._scaler_state = None if scaler is None else deepcopy(scaler.state_dict())
@@ -82,6 +106,7 @@ class Snapshot:
             *model.buffers(),
             *_tensors(self._state),
             *_tensors(optimizer.param_groups),
+            *(tensor for attributes in self._attributes for tensor in attributes.tensors),
         ]
         self._tensors = list({id(t): t for t in tensors}.values())
         copies = (_once(t.detach()).clone() for t in self._tensors)
@@ -90,8 +115,13 @@ class Snapshot:
         self._copies: list[Tensor] | Path = list(copies) if folder is None else _store(copies, Path(folder))
         if isinstance(self._copies, Path):
             weakref.finalize(self, self._copies.unlink, missing_ok=True)
-        for param in params:
+
+    def set_aside(self) -> None:
+        """From here on no parameter has a gradient, and no loader is being read."""
+        for param, _, _ in self._gradients:
             param.grad = None
+        for loader, _ in self._iterators:
+            loader._iterator = None
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -101,14 +131,14 @@ class Snapshot:
             # What was made in inference mode takes no copy outside it.
             with torch.inference_mode() if tensor.is_inference() else nullcontext():
                 _once(tensor).copy_(copy)
-        for param, grad in self._gradients:
+        for param, grad, required in self._gradients:
             param.grad = grad
-        for module, training in self._modes:
+            if param.requires_grad != required:
+                param.requires_grad = required
+        for attributes in self._attributes:
+            attributes.restore()
+        for module, training in self._modes:  # of a script module it is no attribute
             module.training = training
-        for module, buffers, non_persistent in self._buffers:
-            module._buffers.clear()
-            module._buffers.update(buffers)
-            module._non_persistent_buffers_set = set(non_persistent)
         optimizer = self._optimizer
         optimizer.state.clear()
         optimizer.state.update(_containers(self._state))
@@ -116,13 +146,14 @@ class Snapshot:
         for group, saved in self._groups:
             group.clear()
             group.update(_containers(saved))
-        vars(optimizer).update(self._attributes)
         if self._scaler is not None:
             self._scaler.load_state_dict(self._scaler_state)
             if self._unscaled is not None:
                 self._scaler._per_optimizer_states = deepcopy(self._unscaled)
-        for loader in self._unread:
-            loader._iterator = None
+        for loader, iterator in self._iterators:
+            loader._iterator = iterator
+        for back in self._data:
+            back()
         rng.set_state(self._rng, *self._loaders)
 
 
@@ -158,10 +189,7 @@ class Beside:
     def _note(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if optimizer is self._known or id(optimizer) in self._kept or threading.get_ident() != self._thread:
             return
-        gradients = [(param, param.grad) for param in _params(optimizer)]
         self._kept[id(optimizer)] = optimizer, Snapshot(nn.Module(), optimizer)
-        for param, grad in gradients:  # this step is still to be made
-            param.grad = grad
 
     def restore(self) -> None:
         """Put them back, and the generators to where they were at the first step of the last one that was noted."""
@@ -173,6 +201,13 @@ class Beside:
 
 def _params(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [param for group in optimizer.param_groups for param in group["params"]]
+
+
+def _nested(loader: Any) -> Iterator[Any]:
+    """The dataset of a loader, and that which it is a part of."""
+    while hasattr(dataset := getattr(loader, "dataset", None), "__dict__"):
+        yield dataset
+        loader = dataset
 
 
 def _containers(tree: Any) -> Any:

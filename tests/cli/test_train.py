@@ -406,7 +406,7 @@ def test_a_rate_that_is_not_sure_is_said_to_be_so(surefoot, tmp_path):
     code, said = surefoot("train", "flat.py", "--lr", "auto", "--steps", "20")
     assert code == 0, said
     assert "No learning rate to suggest." in said
-    assert "The safest that was seen is" in said
+    assert "The safest that is known is" in said
     assert "goes on with it" in said
     assert json.loads((tmp_path / "runs/flat-1/lr_finding.json").read_text())["abstained"]
     said = surefoot("find-lr", "flat.py", "--steps", "20")[1]

@@ -1,4 +1,5 @@
 import math
+import time
 from functools import partial
 from itertools import pairwise
 from statistics import fmean
@@ -6,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from lr_finder.runs import plain_net
+from trainings import dataset, loader, seed
+from trainings import loss as loss_of_pairs
 
 import surefoot
 from surefoot.lr_finder.find import plan_of
@@ -159,3 +163,104 @@ def test_a_schedule_in_epochs_is_planned_in_epochs() -> None:
     assert planned.total_steps == 40
     assert [row[0]["lr"] for row in planned.miniature(4)] == [1.0, 0.5, 0.25, 0.125]
     assert scheduler.last_epoch == 0
+
+
+def test_a_rate_that_the_optimizer_bounds_is_not_sought_beyond() -> None:
+    """torch's Adafactor takes no more than ``1 / sqrt(step)``."""
+    seed()
+    model = plain_net()
+    optimizer = torch.optim.Adafactor(model.parameters())
+    for effort in ("sweep", "sure"):
+        finding = surefoot.find_lr(
+            model,
+            optimizer,
+            torch.nn.CrossEntropyLoss(),
+            loader(dataset(400)),
+            effort=effort,
+            total_steps=200,
+        )
+        assert not finding.abstained
+        assert 0.005 < finding.suggestion < 1
+        assert max(finding.sweep.lr) < 1.1
+
+
+@pytest.mark.parametrize("warm", [0, 3])
+@pytest.mark.parametrize("effort", ["sweep", "sure"])
+def test_an_optimizer_that_finds_its_steps_itself_has_no_rate_to_be_found(warm: int, effort: Any) -> None:
+    seed()
+    model = plain_net()
+    optimizer = surefoot.Rprop(model.parameters(), lr=0.02)
+    run = surefoot.Run(model, optimizer, loader(dataset(400)), loss_of_pairs)
+    list(surefoot.train(run, steps=warm))
+    finding = surefoot.find_lr(run, effort=effort)
+    assert finding.abstained
+    assert finding.suggestion == pytest.approx(0.02)
+    assert "the optimizer finds its steps itself" in finding.reason
+
+
+def test_groups_found_alone_are_not_far_apart() -> None:
+    """A norm follows the first: its loss hardly ever rises."""
+    seed()
+    first, norm, last = torch.nn.Linear(6, 16), torch.nn.LayerNorm(16), torch.nn.Linear(16, 3)
+    model = torch.nn.Sequential(first, norm, torch.nn.ReLU(), last)
+    groups = [{"params": first.parameters()}, {"params": [*norm.parameters(), *last.parameters()]}]
+    optimizer = surefoot.SGD(groups, lr=0.1)
+    finding = surefoot.find_lr(
+        model, optimizer, torch.nn.CrossEntropyLoss(), loader(dataset(400)), per_group=True
+    )
+    assert finding.per_group[0].suggestion > 70 * finding.per_group[1].suggestion
+    assert finding.lrs[0] / finding.lrs[1] == pytest.approx(64)
+
+
+def test_the_others_have_theirs_where_the_first_group_does_not_move() -> None:
+    seed()
+    layers = [torch.nn.Linear(6, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 3)]
+    layers[0].requires_grad_(False)
+    model = torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1], torch.nn.Tanh(), layers[2])
+    groups = [{"params": layer.parameters()} for layer in layers]
+    inputs = torch.randn(60, 16, 6)
+    finding = surefoot.find_lr(
+        model,
+        surefoot.SGD(groups, lr=0.1),
+        torch.nn.CrossEntropyLoss(),
+        [(batch, batch[:, :3].argmax(1)) for batch in inputs],
+        per_group=True,
+        effort="sweep",
+    )
+    assert [found.abstained for found in finding.per_group] == [True, False, False]
+    assert finding.lrs[1] != finding.lrs[2]
+
+
+class Slow:
+    """Batches that take their time."""
+
+    def __init__(self) -> None:
+        self.read, self.batches = 0, list(loader(dataset(400)))
+
+    def __iter__(self) -> Any:
+        for batch in self.batches:
+            self.read += 1
+            time.sleep(0.05)
+            yield batch
+
+
+@pytest.mark.parametrize(("settings", "most"), [({"max_seconds": 0.1}, 3), ({"max_batches": 5}, 5)])
+def test_reading_ends_where_the_time_or_the_batches_do(settings: Any, most: int) -> None:
+    slow, model = Slow(), plain_net()
+    finding = surefoot.find_lr(
+        model, surefoot.SGD(model.parameters(), lr=0.1), torch.nn.CrossEntropyLoss(), slow, **settings
+    )
+    assert finding.abstained
+    assert slow.read <= most
+
+
+def test_a_loader_of_validation_without_batches_is_an_error() -> None:
+    model = plain_net()
+    with pytest.raises(ValueError, match="val_loader gave no batch"):
+        surefoot.find_lr(
+            model,
+            surefoot.SGD(model.parameters(), lr=0.1),
+            torch.nn.CrossEntropyLoss(),
+            loader(dataset(400)),
+            val_loader=[],
+        )

@@ -55,7 +55,7 @@ def say_finding(found: LRFinding) -> None:
     """The learning rate that was found, how sure it is, and why."""
     if found.abstained:
         console.print(f"[yellow]No learning rate to suggest.[/] {escape(found.reason)}", soft_wrap=True)
-        console.print(f"The safest that was seen is [bold]{found.suggestion:.2g}[/].")
+        console.print(f"The safest that is known is [bold]{found.suggestion:.2g}[/].")
         return
     low, high = found.interval
     console.print(

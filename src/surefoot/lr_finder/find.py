@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -44,6 +46,10 @@ SHORTEST = 12
 
 TRUST = 0.7
 """Weight of the trials beside the sweep: both have seen much of the same, and neither is exact."""
+
+APART = 3.0
+"""Octaves from the middle of all that a group's rate may move when each is sought alone: where a norm follows, the loss of one
+group alone hardly ever rises."""
 
 MOST_TRIALS = 16
 """More do not find an end to the good rates, however many batches are allowed."""
@@ -201,11 +207,13 @@ def _each(lent: Lent, planned: Planned, batches: int) -> tuple[Planned, list[LRF
             found = Search(lent, planned.scaled([float(i == j) for j in range(groups)], i), "sweep").find()
             alone.append(replace(found, lrs=()))
     lent.most = lent.spent + batches
-    known = {found.reference: found.suggestion for found in alone if not found.abstained}
-    if planned.reference not in known:  # there is nothing to relate others to
+    known = {found.reference: math.log2(found.suggestion) for found in alone if not found.abstained}
+    if not known:
         return planned, alone
-    unit = known[planned.reference]
-    factors = [known[i] / unit / planned.ratios[i] if i in known else 1.0 for i in range(groups)]
+    # The user's ratio holds for those that were not found, and against too much of a change.
+    octaves = {i: octave - math.log2(planned.ratios[i]) for i, octave in known.items()}
+    middle = statistics.median(octaves.values())
+    factors = [2.0 ** min(max(octaves.get(i, middle) - middle, -APART), APART) for i in range(groups)]
     return planned.scaled(factors, planned.reference), alone
 
 
@@ -219,6 +227,7 @@ class Search:
         self._search = self._sweep = Sweep((), (), ())
         self._trials: dict[float, Trial] = {}  # by octave
         self._start = math.nan
+        self._bound = math.inf  # in octaves; rates beyond it are as good as it
 
     def find(self) -> LRFinding:
         """Look for the rate of the plan's reference, with those of the other groups in their ratio."""
@@ -235,6 +244,13 @@ class Search:
                     self._planned.peak,
                     "The loss is infinite or NaN at rates that change nothing: look at the data and the model.",
                 )
+            if len(self._search.lr) == FARTHEST:
+                end = self._farthest_that_counts()
+                if end is None:
+                    return self._abstain(
+                        self._planned.peak,
+                        "After the first update the rate makes no difference: the optimizer finds its steps itself.",
+                    )
             read = self._sweep_over(end, settings)
         except Spent:
             return self._abstain(
@@ -270,11 +286,28 @@ class Search:
         self._search = Sweep(tuple(rates), tuple(losses), (math.nan,) * len(rates))
         return math.log2(rates[-1])
 
+    def _farthest_that_counts(self) -> float | None:
+        """Where the loss never rose: the rate, in octaves, beyond which updates are the same, as with Adafactor.
+
+        None if they are the same at all rates after the first update, as with Rprop.
+        """
+        rates = self._search.lr
+
+        def moved(*rates: float) -> float:
+            return self._lent.moved(self._planned, *rates)
+
+        if moved(rates[0], rates[0]) == moved(rates[0], rates[-1]):
+            return None
+        most = 0.99 * moved(rates[-1])
+        if moved(rates[-2]) >= most:
+            self._bound = math.log2(rates[bisect_left(rates, True, key=lambda rate: moved(rate) >= most)])
+        return min(self._bound, math.log2(rates[-1]))
+
     def _sweep_over(self, end: float, settings: Sequence[Settings]) -> SweepReading | None:
         """Go slowly over the range in which the loss falls."""
-        lent, low, high = self._lent, end + OCTAVES[0], end + OCTAVES[1]
-        count = min(PER_OCTAVE * (OCTAVES[1] - OCTAVES[0]), lent.left - 1)
-        if count < 2 * (OCTAVES[1] - OCTAVES[0]):
+        lent, low, high = self._lent, end + OCTAVES[0], min(end + OCTAVES[1], self._bound)
+        count = min(round(PER_OCTAVE * (high - low)), lent.left - 1)
+        if count < 2 * (high - low):
             return None
         octaves = [low + (high - low) * i / count for i in range(count + 1)]
         common, losses = len(self._initial), list[float]()
@@ -294,12 +327,14 @@ class Search:
         fitted = fit(octaves[:-1], changes[1:], self._noise)
         level = (self._noise.level + change for change in (*fitted, fitted[-1]))
         self._sweep = Sweep(tuple(2.0**x for x in octaves), tuple(losses), tuple(level))
-        return read_sweep(octaves[:-1], changes[1:], self._noise, self._planned.total_steps)
+        read = read_sweep(octaves[:-1], changes[1:], self._noise, self._planned.total_steps)
+        return read if math.isinf(self._bound) else replace(read, at_end=False)
 
     def _from_sweep(self, read: SweepReading) -> LRFinding:
         shift = self._planned.octaves
         if read.doubt:
-            return self._abstain(2.0 ** (read.safest + shift), read.doubt)
+            safest = 2.0 ** (read.safest + shift)
+            return self._abstain(min(safest, self._planned.peak) if read.weak else safest, read.doubt)
         best = read.best + shift
         confidence = 0.85 if read.signal > 5 else 0.75
         return self._finding(
@@ -330,6 +365,7 @@ class Search:
                 got = read_trials(scores, self._start, self._noise, steps, self._planned.total_steps)
                 # Where nothing was learned, as on a plateau before training gets going, only high rates may get off it.
                 higher = got.safe == max(scores) if got.weak else got.at_end
+                higher &= max(scores) < self._bound + shift
                 if higher and not (got.at_start and len(scores) > 4 and not got.weak):
                     self._try(max(scores) + 1, steps)
                 elif got.at_start or got.signal == 0:
@@ -342,7 +378,7 @@ class Search:
         got = read_trials(self._scores, self._start, self._noise, steps, self._planned.total_steps)
         if got.weak:
             return self._abstain(
-                2.0 ** (got.safe - 1.5),
+                min(2.0 ** (got.safe - 1.5), self._planned.peak),
                 f"In {steps} updates the loss did not fall by more than differs between batches at any rate ({_sd(got.signal)}).",
             )
         if read.at_end and got.at_end:

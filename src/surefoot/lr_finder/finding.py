@@ -55,7 +55,8 @@ class LRFinding:
     All rates are those of the group ``reference``, the first that has a rate above 0; of a schedule, its highest.
 
     Attributes:
-        suggestion: The rate to train with. Where ``abstained``, only the safest that was seen.
+        suggestion: The rate to train with. Where ``abstained``, only the safest that is known: one that did no harm
+            when it was tried, and no more than that of the optimizer where nothing was learned at any.
         interval: It is between these with a probability of about 80 %.
         plateau: Rates between these did as well.
         confidence: How often, about, a rate found on such evidence costs less than a twentieth of what training gains.
@@ -135,7 +136,7 @@ class LRFinding:
 
     def __str__(self) -> str:
         if self.abstained:
-            return f"No suggestion: {self.reason} The safest rate that was seen is {self.suggestion:.2g}."
+            return f"No suggestion: {self.reason} The safest rate that is known is {self.suggestion:.2g}."
         low, high = self.interval
         return f"{self.suggestion:.2g} ({low:.2g} to {high:.2g}, confidence {self.confidence:.0%}): {self.reason}"
 

@@ -43,7 +43,8 @@ class JointFinding:
         best: The combination that did best, by name, and ``lr`` with it, for a whole training.
         combinations: Those tried.
         lrs: Rates tried, rising.
-        scores: The loss after a trial, by combination and rate: held out, or infinite where it diverged.
+        scores: The loss after a trial, by combination and rate: held out, infinite where it diverged,
+            ``nan`` where time was over before.
         start: The loss before.
         steps: Updates of each trial.
         clear: Whether the best combination is better than the next by more than a twentieth of what the best trial gained.
@@ -169,7 +170,7 @@ def find(
                     break
     octaves = sorted(columns) or [center]
     scores = [  # where time was over, a rate may lack some
-        [columns[octave][i] if i < len(columns.get(octave, ())) else math.inf for octave in octaves]
+        [columns[octave][i] if i < len(columns.get(octave, ())) else math.nan for octave in octaves]
         for i in range(len(combinations))
     ]
     return _judged(
@@ -196,16 +197,18 @@ def _judged(
     batches: int,
     seconds: float,
 ) -> JointFinding:
-    bests = [min(row) for row in scores]
+    bests = [min((score for score in row if not math.isnan(score)), default=math.inf) for row in scores]
     order = sorted(range(len(bests)), key=bests.__getitem__)
     first = order[0]
     gain = start - bests[first]
-    place = scores[first].index(bests[first])
+    place = scores[first].index(bests[first]) if bests[first] in scores[first] else 0
     lr = lrs[place] * 2.0 ** horizon(steps, total_steps)
     clear = len(order) > 1 and gain > 0 and bests[order[1]] - bests[first] > gain / 20
     chosen = ", ".join(f"{name} {value:g}" for name, value in combinations[first].items())
     if not gain > 0:
         reason = f"No combination learned anything in {steps} updates."
+    elif len(bests) == 1:
+        reason = f"{chosen} alone was tried: it did best at {lrs[place]:.2g} in {steps} updates."
     elif clear:
         reason = f"{chosen} did best at {lrs[place]:.2g} in {steps} updates, clearly."
     else:

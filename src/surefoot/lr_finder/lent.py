@@ -54,12 +54,23 @@ class Lent:
         _check_again("val_loader", val_loader)
         held: list[list[Any]] = []
         if val_loader is not None and run.step_fn is None:
-            held = [[batch] for batch in islice(val_loader, HELD)]
-        wanted = updates + (0 if held or run.step_fn is not None else HELD)
-        windows = list(islice(_windows(run), wanted))
+            held = [[batch] for batch in self._in_time(islice(val_loader, HELD))]
+            if not held:
+                raise ValueError(
+                    "val_loader gave no batch: leave it out, or look at its dataset and drop_last"
+                )
+        wanted = min(updates + (0 if held or run.step_fn is not None else HELD), max_batches)
+        windows = list(self._in_time(islice(_windows(run), wanted)))
         if not held and run.step_fn is None:  # those that no trial trains on, where there are enough
             held, windows = windows[updates:] or windows[-HELD:], windows[:updates]
         self.batches, self.held = _fewest(windows), _fewest(held)
+
+    def _in_time(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Those that are read before the time is over; the first in any case."""
+        for batch in batches:
+            yield batch
+            if time.monotonic() > self._until:
+                return
 
     @property
     def left(self) -> int:
@@ -122,29 +133,35 @@ class Lent:
         loss = agreed(total / weight)
         return loss if math.isfinite(loss) else math.inf
 
+    def moved(self, planned: Planned, *rates: float) -> float:
+        """How far an update at each of some rates moves the weights from where the run was lent, as a Euclidean norm."""
+        params = self._params
+        self.rewind()
+        before = [param.detach().clone() for param in params]
+        for i, rate in enumerate(rates):
+            self.set(rate, planned.constant)
+            self.update(i)
+        moved = agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
+        self.rewind()
+        return moved
+
     def reach(self, planned: Planned) -> float:
         """How far an update moves the weights at a rate of 1, relative to their size; 0 if it does not move them."""
-        params = [
-            param
-            for group in self._run.optimizer.param_groups
-            for param in group["params"]
-            if param.requires_grad
-        ]
-        before = [param.detach().clone() for param in params]
-        size = _norm(before)
+        size = _norm([param.detach() for param in self._params])
         rate = planned.peak
         for _ in range(4):
-            self.rewind()
-            self.set(rate, planned.constant)
-            self.update(0)
-            moved = agreed(_norm([p.detach() - q for p, q in zip(params, before, strict=True)]))
+            moved = self.moved(planned, rate)
             if moved != 0:  # or NaN
                 break
             rate *= 1000  # smaller than what the weights' own precision shows
-        self.rewind()
         if not 0 < moved < math.inf:
             return 0.0 if moved == 0 else math.inf
         return moved / rate / (size or 1.0)
+
+    @property
+    def _params(self) -> list[Tensor]:
+        groups = self._run.optimizer.param_groups
+        return [param for group in groups for param in group["params"] if param.requires_grad]
 
 
 @contextmanager

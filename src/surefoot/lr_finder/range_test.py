@@ -177,11 +177,17 @@ class LRFinder:
         loaders = [getattr(loader, "data_loader", loader) for loader in (train_loader, val_loader)]
         folder = None if self.memory_cache else self.cache_dir or tempfile.gettempdir()
         self._snapshot = Snapshot(
-            self.model, self.optimizer, *loaders, scaler=self.grad_scaler, folder=folder
+            self.model,
+            self.optimizer,
+            *loaders,
+            scaler=self.grad_scaler,
+            others=[self.criterion],
+            folder=folder,
         )
         self.history, self.best_loss = {"lr": [], "loss": []}, None
         self._swept, self._losses, self._held_out = self.history, [], val_loader is not None
         try:
+            self._snapshot.set_aside()
             self.model.to(self.device)
             train = batches_of("train_loader", TrainDataLoaderIter, train_loader)
             validation = (
