@@ -95,7 +95,7 @@ def warm() -> None:
     batch = torch.stack([data[i][0] for i in range(2)]), data.labels[:2]
     run.scaler.scale(run.loss(run.model, batch)).backward()
     run.optimizer.step()
-    run.ema.update_parameters(run.model)
+    run.average.update_parameters(run.model)
     with tempfile.TemporaryDirectory() as folder:
         run.save(Path(folder) / "run")
 
@@ -126,7 +126,7 @@ def digest(run: Run) -> str:
         data = value.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
         return str(value.dtype), tuple(value.shape), hashlib.sha256(data).hexdigest()
 
-    parts = (run.model, run.ema, run.optimizer, run.scheduler, run.scaler)
+    parts = (run.model, run.average, run.optimizer, run.scheduler, run.scaler)
     generators = [torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()]
     tree = [*(part.state_dict() for part in parts), generators, run.epoch, run.batch, run.step]
     return hashlib.sha256(json.dumps(tree, default=plain).encode()).hexdigest()

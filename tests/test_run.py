@@ -606,11 +606,11 @@ def test_everything_that_was_lent_is_given_back() -> None:
             o, lr=optim.curves.linear(20), plateau=lr_scheduler.Plateau(patience=0)
         )
     )
-    run.ema = optim.swa_utils.AveragedModel(run.model)
+    run.average = optim.swa_utils.AveragedModel(run.model)
     go(run, 3)
     before = (
         whole(run),
-        bits(dict(run.ema.state_dict())),
+        bits(dict(run.average.state_dict())),
         run.optimizer.clip_norm,
         run.scheduler.plateau.state_dict(),
     )
@@ -622,7 +622,7 @@ def test_everything_that_was_lent_is_given_back() -> None:
         run.optimizer.clip_norm = 1.0
     after = (
         whole(run),
-        bits(dict(run.ema.state_dict())),
+        bits(dict(run.average.state_dict())),
         run.optimizer.clip_norm,
         run.scheduler.plateau.state_dict(),
     )
@@ -791,30 +791,30 @@ def test_parts_are_checked(settings: Any, error: type[Exception], message: str) 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_own_weights_come_back_however_the_block_ends(dtype: torch.dtype) -> None:
     run = run_of()
-    run.ema = optim.swa_utils.AveragedModel(run.model).to(dtype)
+    run.average = optim.swa_utils.AveragedModel(run.model).to(dtype)
     go(run, 7)
-    before = whole(run), bits(dict(run.ema.state_dict()))
-    with pytest.raises(ZeroDivisionError), run.averaged() as model:  # noqa: PT012 - it is how the block ends
-        for own, average in zip(model.parameters(), run.ema.parameters(), strict=True):
+    before = whole(run), bits(dict(run.average.state_dict()))
+    with pytest.raises(ZeroDivisionError), run.ema() as model:  # noqa: PT012 - it is how the block ends
+        for own, average in zip(model.parameters(), run.average.parameters(), strict=True):
             assert torch.equal(own, average.float())
         raise ZeroDivisionError
-    assert (whole(run), bits(dict(run.ema.state_dict()))) == before
+    assert (whole(run), bits(dict(run.average.state_dict()))) == before
 
 
 def test_without_an_average_the_model_is_as_it_is() -> None:
     run = run_of()
     before = whole(run)
-    with run.averaged() as model:
+    with run.ema() as model:
         assert model is run.model
         assert whole(run) == before
 
 
 def test_an_average_of_another_model_is_named() -> None:
     run = run_of()
-    run.ema = optim.swa_utils.AveragedModel(nn.Linear(2, 1))
+    run.average = optim.swa_utils.AveragedModel(nn.Linear(2, 1))
     with (
         pytest.raises(ValueError, match=r"parameter '0\.weight' is of shape \(8, 6\) in the model"),
-        run.averaged(),
+        run.ema(),
     ):
         pass
 

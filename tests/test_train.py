@@ -344,7 +344,7 @@ def test_a_failing_evaluation_leaves_the_run_whole() -> None:
     whole = run_of()
     list(train(whole, epochs=2))
     run, seen = run_of(), []
-    run.ema = optim.swa_utils.AveragedModel(run.model)
+    run.average = optim.swa_utils.AveragedModel(run.model)
     with pytest.raises(RuntimeError, match="no data"):
         seen.extend(train(run, epochs=2, evaluate=evaluate))
     assert (run.batch, run.step, run.model.training) == (5, 5, True)
@@ -370,7 +370,9 @@ def test_evaluation_comes_when_it_is_due_and_at_the_end(settings: Any, steps: li
 
 def test_evaluation_is_of_averaged_weights_and_the_own_come_back() -> None:
     run = run_of()
-    run.ema = optim.swa_utils.AveragedModel(run.model, multi_avg_fn=optim.swa_utils.get_ema_multi_avg_fn(0.5))
+    run.average = optim.swa_utils.AveragedModel(
+        run.model, multi_avg_fn=optim.swa_utils.get_ema_multi_avg_fn(0.5)
+    )
     seen = []
 
     def evaluate(model: Any) -> float:
@@ -380,12 +382,12 @@ def test_evaluation_is_of_averaged_weights_and_the_own_come_back() -> None:
 
     for record in train(run, epochs=2, evaluate=evaluate):
         own = bits(run.model.state_dict())
-        with run.averaged():
+        with run.ema():
             averaged = bits(run.model.state_dict())
         assert bits(run.model.state_dict()) == own
         assert (own == averaged) == (record.step == 1)  # the average begins with a copy
         if record.metrics:
-            assert seen[-1] == averaged == bits(run.ema.module.state_dict())
+            assert seen[-1] == averaged == bits(run.average.module.state_dict())
     plain = run_of()
     list(train(plain, epochs=2))
     assert bits(run.model.state_dict()) == bits(plain.model.state_dict())
@@ -506,7 +508,7 @@ def test_43_a_resume_is_exact_after_any_update(stop: int, tmp_path: Path) -> Non
             lambda o: optim.Scheduler(o, lr=optim.curves.linear(20), plateau=lr_scheduler.Plateau(patience=0))
         )
         run.accumulate, run.scaler = 2, torch.amp.GradScaler("cpu")
-        run.ema = optim.swa_utils.AveragedModel(
+        run.average = optim.swa_utils.AveragedModel(
             run.model, multi_avg_fn=optim.swa_utils.get_ema_multi_avg_fn(0.9)
         )
         return run
@@ -528,7 +530,9 @@ def test_43_a_resume_is_exact_after_any_update(stop: int, tmp_path: Path) -> Non
     resumed.resume(last)
     assert (resumed.best, resumed.stale) == (run.best, run.stale)
     assert before + go(resumed) == records
-    parts = [(r.model.state_dict(), r.ema.state_dict(), r.optimizer.state_dict()) for r in (resumed, whole)]
+    parts = [
+        (r.model.state_dict(), r.average.state_dict(), r.optimizer.state_dict()) for r in (resumed, whole)
+    ]
     assert bits([dict(part) for part in parts[0]]) == bits([dict(part) for part in parts[1]])
 
 

@@ -256,17 +256,17 @@ def test_22_a_step_the_scaler_skips_is_not_applied(library: Any, sizes: list[int
         optimizer=lambda p: library.AdamW(p, lr=0.01),
         scaler=torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=10**6),
     )
-    run.ema = optim.swa_utils.AveragedModel(run.model)
+    run.average = optim.swa_utils.AveragedModel(run.model)
     before = bits(run.model.state_dict())
     done = update(run, split(sizes, INPUTS, LABELS))
     assert not done.applied
     assert bits(run.model.state_dict()) == before
-    assert run.ema.n_averaged == 0
+    assert run.average.n_averaged == 0
     assert run.scaler.get_scale() == 2.0**39
     for _ in range(39):
         done = update(run, split(sizes, INPUTS, LABELS))
     assert done.applied
-    assert run.ema.n_averaged > 0
+    assert run.average.n_averaged > 0
 
 
 # Losses and gradients that are not finite

@@ -292,7 +292,7 @@ class Experiment:
         """
         if self.task.finish is None:
             return ""
-        with self.run.averaged() if self.run else nullcontext():
+        with self.run.ema() if self.run else nullcontext():
             try:
                 return self.task.finish(self.task.model.eval())
             except Exception as error:

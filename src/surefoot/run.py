@@ -45,7 +45,7 @@ class Run:
             models of Hugging Face return.
         scheduler: A learning-rate scheduler of ``optimizer``, if any.
         scaler: The ``GradScaler`` that is in use, if any.
-        ema: An average of the model to keep, such as :class:`~surefoot.swa_utils.AveragedModel`; see :meth:`averaged`.
+        ema: An average of the model to keep, such as :class:`~surefoot.swa_utils.AveragedModel`; see :meth:`ema`.
         autocast: Compute losses in ``torch.bfloat16`` or ``torch.float16`` where that is accurate enough; float16 needs
             a ``scaler``.
         accumulate: Batches for each update, at least 1; the last update of a pass takes what is left.
@@ -58,6 +58,7 @@ class Run:
             then the optimizer stepped, or the loss returned is a float or detached.
 
     Attributes:
+        average: What was given as ``ema``.
         epoch: Passes over the data finished.
         batch: Batches of the current pass trained on.
         step: Updates made, those that were skipped included.
@@ -115,7 +116,7 @@ class Run:
         self.model, self.optimizer, self.loader = model, optimizer, loader
         self.loss, self.scheduler, self.scaler = loss, scheduler, scaler
         self.scheduler_every = scheduler_every
-        self.ema: Any = ema
+        self.average: Any = ema
         self.autocast, self.accumulate = autocast, whole("accumulate", accumulate, 1)
         self.count, self.step_fn = count or length, step_fn
         self.best: float | None = None
@@ -272,11 +273,11 @@ class Run:
         return extra
 
     def _parts(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in checkpoint.PARTS}
+        return {name: getattr(self, "average" if name == "ema" else name) for name in checkpoint.PARTS}
 
     @contextmanager
-    def averaged(self) -> Iterator[nn.Module]:
-        """Give the model the weights and buffers of :attr:`ema` inside the block; its own come back, bit for bit.
+    def ema(self) -> Iterator[nn.Module]:
+        """Give the model the weights and buffers of :attr:`average` inside the block; its own come back, bit for bit.
 
         Without an average it stays as it is.
 
@@ -287,16 +288,16 @@ class Run:
             >>> optimizer = surefoot.SGD(model.parameters(), lr=0.1)
             >>> run = Run(model, optimizer, [], lambda model, x: model(x).mean(), ema=ema)
             >>> _ = nn.init.constant_(model.weight, 3.0), nn.init.constant_(ema.module.weight, 2.0)
-            >>> with run.averaged():
+            >>> with run.ema():
             ...     model.weight.item()
             2.0
             >>> model.weight.item()
             3.0
         """
-        if self.ema is None:
+        if self.average is None:
             yield self.model
             return
-        average = getattr(self.ema, "module", self.ema)
+        average = getattr(self.average, "module", self.average)
         both = [
             *pairs("parameter", average.named_parameters(), self.model.named_parameters()),
             *pairs("buffer", average.named_buffers(), self.model.named_buffers()),
@@ -324,7 +325,7 @@ class Run:
         loader_state = self.loader.state_dict() if self._feed.stateful else None
         others = [part for scheduler in _nested(self.scheduler) for part in _parts_of(scheduler)]
         others += _modules_in(self.loss), _modules_in(self.step_fn)
-        model = nn.ModuleList([part for part in (self.model, self.ema) if part is not None])
+        model = nn.ModuleList([part for part in (self.model, self.average) if part is not None])
         snapshot = Snapshot(model, self.optimizer, self.loader, *loaders, scaler=self.scaler, others=others)
         beside, outer = Beside(self.optimizer), self._rewind
 

@@ -54,7 +54,7 @@ def train(
         epochs: Passes over the data in all, those before a resume included; at least 0.
         steps: In its place: updates in all.
         evaluate: ``evaluate(model)`` returns a number, which is called ``"loss"``, or a dict of them. It is called in
-            evaluation mode, without gradients, with averaged weights if the run keeps an average (:meth:`Run.averaged`).
+            evaluation mode, without gradients, with averaged weights if the run keeps an average (:meth:`Run.ema`).
             Modes and random generators are as before afterwards.
         evaluate_every: Updates from one evaluation to the next; None: at the end of each pass. In either case also at
             the end of the training, if that is known before: of ``epochs`` of a loader without a length it is not.
@@ -209,7 +209,7 @@ class _Loop:
         model, generators = self.run.model, rng.get_state(self.run.loader)
         modes = [(module, module.training) for module in model.modules()]
         try:
-            with self.run.averaged(), torch.no_grad():
+            with self.run.ema(), torch.no_grad():
                 found = evaluate(model.eval())
         finally:
             for module, training in modes:

@@ -91,8 +91,8 @@ def update(run: Run, batches: Sequence[Any], nonfinite: Policy = "propagate") ->
             counter.close()
     applied = counter.updates > before[0]
     taken = applied or counter.skipped > before[1]
-    if applied and run.ema is not None:
-        run.ema.update_parameters(run.model)
+    if applied and run.average is not None:
+        run.average.update_parameters(run.model)
     last_step = getattr(optimizer, "last_step", None) if taken else None
     return Update(*_mean(seen), applied, samples, lr, last_step)
 

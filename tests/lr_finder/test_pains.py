@@ -28,7 +28,7 @@ def state(run: Run) -> Any:
         run.optimizer,
         run.scheduler,
         run.scaler,
-        run.ema,
+        run.average,
         getattr(run.step_fn, "second", None),
     ]
     states = [part.state_dict() for part in parts if part is not None]

@@ -54,6 +54,9 @@ group alone hardly ever rises."""
 MOST_TRIALS = 16
 """More do not find an end to the good rates, however many batches are allowed."""
 
+MANY_PASSES = 20
+"""In so many passes over the data a training may overfit."""
+
 BATCHES = {"sweep": 100, "sure": 300}
 """What the two efforts may spend."""
 
@@ -126,7 +129,9 @@ def find_lr(
     if max_seconds is not None:
         positive("max_seconds", max_seconds)
     run = as_run(run, optimizer, loss, loader, step_fn, settings)
-    if schedule is None:
+    if schedule is None and isinstance(
+        run.scheduler, LRScheduler
+    ):  # of another kind nobody can ask what it will do
         schedule = run.scheduler
     planned = plan_of(run, schedule, total_steps)
     steps = LONGEST if effort == "sure" else 0
@@ -135,6 +140,12 @@ def find_lr(
         if per_group and len(planned.ratios) > 1:
             planned, alone = _each(lent, planned, most)
         found = Search(lent, planned, effort).find()
+    passes = planned.total_steps * run.accumulate / (run.pass_length or math.inf)
+    if passes > MANY_PASSES and not found.abstained:
+        doubt = f"; {passes:.0f} passes over the data may overfit, which the search does not see, and want a lower rate."
+        found = replace(
+            found, confidence=found.confidence - 0.1, reason=found.reason.removesuffix(".") + doubt
+        )
     return replace(found, seconds=time.monotonic() - began, per_group=tuple(alone))
 
 
