@@ -169,9 +169,10 @@ class Run:
         length = self.pass_length or 0
         while True:
             # No more than are left: a sampler that is asked past its end draws a number.
-            left = length - self.batch
-            size = min(self.accumulate, left) if left > 0 else self.accumulate
-            if not (window := list(islice(batches, size))):
+            size = self.accumulate
+            if 0 < length - self.batch < size:
+                size = length - self.batch
+            if not (window := [*islice(batches, size)]):
                 break
             yield window
             if self._resumes != resumes:  # in the middle of this: its place is another now

@@ -148,13 +148,13 @@ class _Loop:
         run = self.run
         saved = run.step
         while not (self._out_of_patience or self._at_end(run.epoch)):
-            started = perf_counter()
+            started, length = perf_counter(), run.pass_length
             for window in run.windows():
                 waited = perf_counter() - started
                 done = update(run, window, nonfinite)
                 run.batch += len(window)
                 run.step += 1
-                last_of_pass = run.at_pass_end
+                last_of_pass = run.batch == length
                 if done.applied if run.scheduler_every == "update" else last_of_pass:
                     _advance(run.scheduler)
                 seconds = perf_counter() - started

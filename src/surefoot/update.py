@@ -116,6 +116,8 @@ def rates(run: Run) -> str:
 
 def _shares(run: Run, batches: Sequence[Any]) -> tuple[list[Part], float]:
     """The batches that hold anything, each with its share of all, and what all hold."""
+    if len(batches) == 1 and 0 < (samples := float(run.count(batches[0]))) < math.inf:
+        return [(batches[0], 1.0)], samples
     counts = [float(run.count(batch)) for batch in batches]
     samples = sum(counts)
     if not (0 < samples < math.inf and min(counts) >= 0):
@@ -123,8 +125,6 @@ def _shares(run: Run, batches: Sequence[Any]) -> tuple[list[Part], float]:
             f"count gave {counts} for the batches of an update: each must be at least 0, and one above; leave "
             "empty batches out of the loader"
         )
-    if len(counts) == 1:
-        return [(batches[0], 1.0)], samples
     return [(batch, n / samples) for batch, n in zip(batches, counts, strict=True) if n > 0], samples
 
 
@@ -150,7 +150,7 @@ def _gradients(run: Run, parts: list[Part], nonfinite: Policy, counter: Any) -> 
                     "loss with its graph and leave backward() and step() alone; or set accumulate=1"
                 )
             return seen, False
-        if nonfinite != "propagate" and loss.device.type == "cpu" and not math.isfinite(loss.item()):
+        if nonfinite != "propagate" and loss.is_cpu and not math.isfinite(loss.item()):
             if nonfinite == "skip":
                 return seen, False
             raise NonFiniteLossError(
@@ -218,14 +218,14 @@ def _given(run: Run, batch: Any) -> Any:
 
 
 def _scalar(loss: Any, what: str = "the loss") -> Tensor:
+    if isinstance(loss, Tensor) and loss.ndim == 0:
+        return loss
     if isinstance(loss, Real):
         return torch.tensor(float(loss))
     if not isinstance(loss, Tensor):
         raise TypeError(
             f"{what} is a {type(loss).__name__}: return a scalar tensor, a dict of them, or what has one as .loss"
         )
-    if loss.ndim == 0:
-        return loss
     if loss.numel() != 1:
         raise ValueError(f"{what} has the shape {tuple(loss.shape)}: return one number, such as its mean()")
     return loss.reshape(())
