@@ -24,7 +24,7 @@ def one(seed: int, folder: str) -> dict[str, float]:
     said = subprocess.run([*command, *options], check=True, capture_output=True, text=True).stdout
     seconds = time.perf_counter() - started
     found = dict(re.findall(r"(Validation accuracy|Training time)\s+([\d.]+)", said))
-    (lr,) = re.findall(r"learning rate ([\d.e-]+)", said)
+    (lr,) = re.findall(r"Learning rate ([\d.e-]+)", said)
     return {
         "seed": seed,
         "lr": float(lr),

@@ -116,9 +116,9 @@ def rates(run: Run) -> str:
 
 def _shares(run: Run, batches: Sequence[Any]) -> tuple[list[Part], float]:
     """The batches that hold anything, each with its share of all, and what all hold."""
-    if len(batches) == 1 and 0 < (samples := float(run.count(batches[0]))) < math.inf:
-        return [(batches[0], 1.0)], samples
     counts = [float(run.count(batch)) for batch in batches]
+    if len(counts) == 1 and 0 < counts[0] < math.inf:
+        return [(batches[0], 1.0)], counts[0]
     samples = sum(counts)
     if not (0 < samples < math.inf and min(counts) >= 0):
         raise ValueError(
