@@ -14,6 +14,7 @@ from torch.optim import (
 )
 
 from surefoot import curves, lr_scheduler, param_groups, swa_utils
+from surefoot.diagnosis import Diagnosis
 from surefoot.lr_finder import (
     JointFinding,
     LRFinder,
@@ -70,6 +71,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Diagnosis",
     "JointFinding",
     "LRFinder",
     "LRFinding",
