@@ -428,3 +428,19 @@ def test_steps_of_another_thread_are_its_own() -> None:
         thread.join()
         beside.restore()
     assert weight.item() == pytest.approx(0.9)
+
+
+def test_copies_that_do_not_fit_in_memory_go_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("surefoot.snapshot._free", lambda device: 100.0)
+    model = nn.Linear(64, 8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    snapshot = Snapshot(model, optim.SGD(model.parameters(), lr=0.1))
+    assert len(list(tmp_path.iterdir())) == 1
+    nn.init.zeros_(model.weight)
+    snapshot.restore()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    del snapshot
+    assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,12 @@ def test_it_says_a_rate_and_leaves_nothing_but_the_picture(surefoot, tmp_path):
     assert (tmp_path / "range.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_picture_has_a_name_of_its_own(surefoot, tmp_path):
+    code, said = surefoot("find-lr", tiny.PATH, "--effort", "sweep")
+    assert (code, said.endswith("Written to lr-tiny.png")) == (0, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["lr-tiny.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,5 +1,7 @@
 import math
+import sys
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from statistics import fmean
@@ -12,6 +14,7 @@ from trainings import dataset, loader, seed
 from trainings import loss as loss_of_pairs
 
 import surefoot
+from surefoot.lr_finder import reading
 from surefoot.lr_finder.find import plan_of
 
 
@@ -264,3 +267,17 @@ def test_a_loader_of_validation_without_batches_is_an_error() -> None:
             loader(dataset(400)),
             val_loader=[],
         )
+
+
+def test_a_sweep_and_trials_that_disagree_are_no_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    def far_off(*arguments: Any) -> Any:
+        read = reading.read_trials(*arguments)
+        return replace(read, best=read.best + 8)
+
+    monkeypatch.setattr(sys.modules[plan_of.__module__], "read_trials", far_off)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    data = [(x, x.sum(1, keepdim=True)) for x in torch.randn(40, 16, 4)]
+    found = surefoot.find_lr(model, surefoot.SGD(model.parameters(), lr=0.1), torch.nn.MSELoss(), data)
+    assert found.abstained
+    assert "they disagree" in found.reason

@@ -37,11 +37,13 @@ def find_lr(
     seed: shared.Seed = None,
     settings: shared.SettingsFile = None,
     effort: Annotated[Effort, typer.Option(help="sweep: up to 100 batches; sure: up to 300.")] = "sure",
-    out: Annotated[Path | None, typer.Option(help="Draw what was seen to this file, a .png or .svg.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw to this .png or .svg; lr-TASK.png by default.")
+    ] = None,
 ) -> None:
     """Find the learning rate for a training, and how sure it is; nothing is trained and no run is made.
 
-    The drawing has the course of the loss from rate to rate; the dotted line is the suggestion.
+    The drawing here has the course of the loss from rate to rate; the dotted line is the suggestion. The picture has all.
 
     Example: `surefoot find-lr digits --optimizer sgd --out range.png`
     """
@@ -58,10 +60,9 @@ def find_lr(
     if not found.abstained:
         typed = {**shared.flags(context), "lr": f"{found.suggestion:.2g}"}
         console.print(f"\nTrain with it: [bold]{escape(_command(typed, settings))}[/]", soft_wrap=True)
-    if out is not None:
-        kind = out.suffix.lower().removeprefix(".")
-        files.write(out, plots.image(found.plot, kind))
-        console.print(f"Written to {escape(str(out))}", soft_wrap=True)
+    out = out or Path(f"lr-{Path(ready.task).stem}.png")
+    files.write(out, plots.image(found.plot, out.suffix.lower().removeprefix(".")))
+    console.print(f"Written to {escape(str(out))}", soft_wrap=True)
 
 
 def _command(typed: dict[str, Any], settings: Path | None) -> str:
@@ -79,9 +80,8 @@ def _command(typed: dict[str, Any], settings: Path | None) -> str:
 def _draw_here(found: LRFinding) -> None:
     """The course of the loss, and where the suggestion is."""
     start = found.sweep.fitted[0] if found.sweep.fitted else math.nan
-    seen = [
-        (lr, loss) for lr, loss in zip(found.sweep.lr, found.sweep.fitted, strict=True) if loss <= 2 * start
-    ]
+    top = start + abs(start)  # beyond, what matters would be flat
+    seen = [(lr, loss) for lr, loss in zip(found.sweep.lr, found.sweep.fitted, strict=True) if loss <= top]
     if len(seen) < 2:
         return
     plain = not console.encoding.lower().startswith("utf")

@@ -54,6 +54,9 @@ group alone hardly ever rises."""
 MOST_TRIALS = 16
 """More do not find an end to the good rates, however many batches are allowed."""
 
+DISAGREE = 5
+"""Octaves between what the sweep and the trials say, beyond which neither is to be believed."""
+
 MANY_PASSES = 20
 """In so many passes over the data a training may overfit."""
 
@@ -396,6 +399,11 @@ class Search:
             return self._abstain(2.0**got.best, "The loss still fell at the highest rate that was tried.")
         best = got.best if read.weak else TRUST * got.best + (1 - TRUST) * (read.best + shift)
         apart = 0.0 if read.weak else abs(got.best - read.best - shift)
+        if apart > DISAGREE:
+            return self._abstain(
+                2.0 ** min(got.best, read.best + shift),
+                f"The sweep says {2.0 ** (read.best + shift):.2g} and the trials {2.0**got.best:.2g}: they disagree.",
+            )
         confidence = 0.9 - 0.1 * (apart > 1.5) - 0.05 * (got.at_end or got.at_start) - 0.15 * read.weak
         low, high = got.plateau
         moved = horizon(steps, self._planned.total_steps)
