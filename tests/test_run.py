@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
-from trainings import Augmented, bits, dataset, everything, generators, loader, loss, net, seed
+from trainings import Augmented, Placed, bits, dataset, everything, generators, loader, loss, net, seed
 
 import surefoot as optim
 from surefoot import Run, archive, lr_scheduler
@@ -83,7 +83,7 @@ RUNS: dict[str, Callable[[], Run]] = {
     "sampler's generator": partial(
         run_of, batches=lambda: loader(Augmented(), generator=None, shuffle=False, sampler=with_replacement())
     ),
-    "a loader that keeps its place": partial(run_of, batches=lambda: Placed()),
+    "a loader that keeps its place": partial(run_of, batches=lambda: Placed(loader(shuffle=False))),
     "a list of batches": partial(run_of, batches=lambda: list(loader(shuffle=False))),
     "torch's own": partial(
         run_of,
@@ -102,30 +102,6 @@ def with_replacement() -> RandomSampler:
     """Draws from its own generator all through a pass."""
     generator = torch.Generator().manual_seed(4)
     return RandomSampler(dataset(), replacement=True, num_samples=40, generator=generator)
-
-
-class Placed:
-    """Says where it is, and goes there, as torchdata's StatefulDataLoader."""
-
-    def __init__(self) -> None:
-        self.batches, self.at, self.begun = list(loader(shuffle=False)), 0, False
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Any:
-        self.at = self.at if self.begun else 0
-        self.begun = False
-        while self.at < len(self.batches):
-            self.at += 1
-            yield self.batches[self.at - 1]
-        self.at = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"at": self.at}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.at, self.begun = state["at"], True
 
 
 class Bf16(nn.Sequential):

@@ -126,3 +126,27 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Any, coun
         optimizer.step()
         losses.append(value.item())
     return losses
+
+
+class Placed:
+    """Says where it is, and goes there, as torchdata's StatefulDataLoader."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches, self.at, self.begun = list(batches), 0, False
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        self.at = self.at if self.begun else 0
+        self.begun = False
+        while self.at < len(self.batches):
+            self.at += 1
+            yield self.batches[self.at - 1]
+        self.at = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.at, self.begun = state["at"], True

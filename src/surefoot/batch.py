@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["length", "move"]
+__all__ = ["length", "move", "tensors"]
 
 
 def move(batch: Any, device: torch.device, non_blocking: bool = True) -> Any:
@@ -53,23 +53,27 @@ def move(batch: Any, device: torch.device, non_blocking: bool = True) -> Any:
     return batch
 
 
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists and mappings, in order.
+
+    Example:
+        >>> [tuple(each.shape) for each in tensors({"inputs": torch.ones(2, 3), "more": [torch.ones(4)]})]
+        [(2, 3), (4,)]
+    """
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if not isinstance(value, (list, tuple)):  # what most are, and the faster question
+        value = value.values() if isinstance(value, Mapping) else ()
+    for each in value:
+        yield from tensors(each)
+
+
 def length(batch: Any) -> int:
-    """How many samples a batch holds: the length of the first tensor in it, 1 if there is none.
+    """How many samples a batch holds: the length of the first tensor in it that has one, 1 if there is none.
 
     Example:
         >>> length((torch.ones(8, 3), torch.ones(8))), length({"text": "abc"})
         (8, 1)
     """
-    first = _first_tensor(batch)
-    return 1 if first is None or first.ndim == 0 else len(first)
-
-
-def _first_tensor(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    if not isinstance(value, (list, tuple)):
-        value = value.values() if isinstance(value, Mapping) else ()
-    for each in value:
-        if (found := _first_tensor(each)) is not None:
-            return found
-    return None
+    return next((len(tensor) for tensor in tensors(batch) if tensor.ndim), 1)

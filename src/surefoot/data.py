@@ -14,7 +14,20 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _DatasetKind
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "pass_length"]
+
+
+def pass_length(loader: Any) -> int | None:
+    """How many batches a pass has, None where nobody knows.
+
+    Example:
+        >>> pass_length([1, 2, 3]), pass_length(iter([1]))
+        (3, None)
+    """
+    try:
+        return len(loader)
+    except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
+        return None
 
 
 class Feed:
@@ -54,11 +67,7 @@ class Feed:
     @property
     def size(self) -> list[int | None]:
         """How many batches there are in a pass, and samples in a batch, as far as is known."""
-        try:
-            batches: int | None = len(self.loader)
-        except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
-            batches = None
-        return [batches, getattr(self.loader, "batch_size", None)]
+        return [pass_length(self.loader), getattr(self.loader, "batch_size", None)]
 
     @property
     def stateful(self) -> bool:

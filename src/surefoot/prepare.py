@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from surefoot import choices, lr_finder
+from surefoot.data import pass_length
 from surefoot.lr_finder import LRFinding
-from surefoot.lr_finder.find import Effort
+from surefoot.lr_finder.search import Effort
 from surefoot.settings import Settings
-from surefoot.tasks.base import Task, TaskError, device, length
+from surefoot.tasks.base import Task, TaskError, device
 from surefoot.tasks.load import TASKS, default_batch_size, find, make
 from surefoot.tasks.trial import loss_of, trial
 
@@ -47,7 +48,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Settings, Task]:
     if checked.task not in TASKS:
         settings = replace(settings, task=str(Path(checked.task).resolve()))  # found from any folder
     trial(task)
-    if not settings.steps and length(task.train_loader) is None:
+    if not settings.steps and pass_length(task.train_loader) is None:
         raise ValueError(
             "steps is 0, and the length of train_loader is not known: say how long to train in steps."
         )
@@ -99,7 +100,7 @@ def total_steps(settings: Settings, task: Task) -> int:
 
 def updates_of_a_pass(settings: Settings, task: Task) -> int:
     """Updates of a pass over the training data; 0 where their length is not known."""
-    return -(-(length(task.train_loader) or 0) // settings.accumulate)
+    return -(-(pass_length(task.train_loader) or 0) // settings.accumulate)
 
 
 def find_lr(

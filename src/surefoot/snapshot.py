@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from surefoot import rng
 from surefoot.attributes import Attributes, put_back_generator
+from surefoot.batch import tensors
 
 __all__ = ["Beside", "Snapshot"]
 
@@ -101,14 +102,14 @@ class Snapshot:
         # Whether this step's gradients are unscaled yet is not in the scaler's state_dict.
         self._unscaled = deepcopy(getattr(scaler, "_per_optimizer_states", None))
         self._scaler_state = None if scaler is None else deepcopy(scaler.state_dict())
-        tensors: list[Tensor] = [
+        every: list[Tensor] = [
             *params,
             *model.buffers(),
-            *_tensors(self._state),
-            *_tensors(optimizer.param_groups),
+            *tensors(self._state),
+            *tensors(optimizer.param_groups),
             *(tensor for attributes in self._attributes for tensor in attributes.tensors),
         ]
-        self._tensors = list({id(t): t for t in tensors}.values())
+        self._tensors = list({id(t): t for t in every}.values())
         copies = (_once(t.detach()).clone() for t in self._tensors)
         if folder is None and not _fits(self._tensors):
             folder = tempfile.gettempdir()
@@ -215,14 +216,6 @@ def _containers(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _containers(value) for key, value in tree.items()}
     return [_containers(value) for value in tree] if isinstance(tree, list) else tree
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    """Every tensor among the values of nested dicts, lists and tuples."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
-    return [tensor for value in values for tensor in _tensors(value)]
 
 
 def _once(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler as torchs
 from torch.utils.data import DataLoader, IterableDataset
-from trainings import Augmented, dataset, loader, loss, net
+from trainings import Augmented, Placed, dataset, loader, loss, net
 
 import surefoot as optim
 from surefoot import Run, lr_scheduler
@@ -43,30 +43,6 @@ def run_of(
         settings["step_fn"] = settings["step_fn"](model, optimizer)
         loss = None
     return Run(model, optimizer, batches, loss, schedule(optimizer), **settings)
-
-
-class Placed:
-    """Says where it is, and goes there, as torchdata's StatefulDataLoader."""
-
-    def __init__(self) -> None:
-        self.batches, self.at, self.begun = list(pairs(shuffle=False)), 0, False
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Any:
-        self.at = self.at if self.begun else 0
-        self.begun = False
-        while self.at < len(self.batches):
-            self.at += 1
-            yield self.batches[self.at - 1]
-        self.at = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"at": self.at}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.at, self.begun = state["at"], True
 
 
 class Stream(IterableDataset[Any]):
@@ -194,7 +170,7 @@ RUNS: dict[str, Callable[[], Run]] = {
     "two groups": lambda: run_of(halves),
     "a group at rest": lambda: run_of(lambda params: halves(params, (0.0, 0.1), optim.SGD)),
     "refuses infinity": lambda: run_of(lambda params: optim.SGD(params, lr=0.01, nonfinite="raise")),
-    "stateful loader": lambda: run_of(ADAM, data=Placed()),
+    "stateful loader": lambda: run_of(ADAM, data=Placed(pairs(shuffle=False))),
     "iterable dataset": lambda: run_of(ADAM, data=pairs(data=Stream(), shuffle=None)),
     "list": lambda: run_of(data=list(pairs(shuffle=False))),
     "one batch": lambda: run_of(model=plain_net(), data=list(pairs(shuffle=False))[:1]),

@@ -1,5 +1,4 @@
 import math
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from trainings import dataset, loader, seed
 from trainings import loss as loss_of_pairs
 
 import surefoot
-from surefoot.lr_finder import reading
+from surefoot.lr_finder import reading, search
 from surefoot.lr_finder.find import plan_of
 
 
@@ -274,7 +273,7 @@ def test_a_sweep_and_trials_that_disagree_are_no_suggestion(monkeypatch: pytest.
         read = reading.read_trials(*arguments)
         return replace(read, best=read.best + 8)
 
-    monkeypatch.setattr(sys.modules[plan_of.__module__], "read_trials", far_off)
+    monkeypatch.setattr(search, "read_trials", far_off)
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
     data = [(x, x.sum(1, keepdim=True)) for x in torch.randn(40, 16, 4)]

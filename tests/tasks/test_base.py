@@ -3,7 +3,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from surefoot.tasks.base import Task, length, samples, shapes, total
+from surefoot.batch import length
+from surefoot.data import pass_length
+from surefoot.tasks.base import Task, shapes, total
 
 
 def test_each_sample_counts_the_same_and_the_model_is_left_in_evaluation_mode():
@@ -56,7 +58,7 @@ def test_what_is_made_small():
     ],
 )
 def test_batches_of_any_kind(batch, size, told):
-    assert (samples(batch), shapes(batch)) == (size, told)
+    assert (length(batch), shapes(batch)) == (size, told)
 
 
 def test_how_long_a_pass_is():
@@ -64,6 +66,6 @@ def test_how_long_a_pass_is():
         def __iter__(self):
             return iter([torch.ones(1)])
 
-    assert length(DataLoader(range(5), 2)) == 3
-    assert length(DataLoader(Endless())) is None
-    assert length(x for x in [1]) is None
+    assert pass_length(DataLoader(range(5), 2)) == 3
+    assert pass_length(DataLoader(Endless())) is None
+    assert pass_length(x for x in [1]) is None

@@ -14,7 +14,7 @@ from surefoot import files, plots, prepare, terminal
 from surefoot.cli import shared
 from surefoot.cli.shared import app, check_picture, console, usage_error
 from surefoot.lr_finder import LRFinding
-from surefoot.lr_finder.find import Effort
+from surefoot.lr_finder.search import Effort
 
 
 @app.command("find-lr")

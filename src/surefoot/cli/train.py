@@ -16,10 +16,10 @@ from rich.table import Table
 
 from surefoot.cli import shared
 from surefoot.cli.shared import STOPPED, app, console, say_finding, usage_error
+from surefoot.data import pass_length
 from surefoot.experiment import Experiment
 from surefoot.progress import bar
 from surefoot.records import BEST, REPORT, held_out, shown
-from surefoot.tasks.base import length
 from surefoot.train import stop_on_signal
 from surefoot.update import NonFiniteLossError
 
@@ -169,7 +169,7 @@ def _line(row: dict[str, float], experiment: Experiment) -> str:
         f"  {'held-out loss' if name == 'loss' else name} {shown(name, value):>7}"
         for name, value in held_out(row).items()
     )
-    sized = length(experiment.task.train_loader) is not None
+    sized = pass_length(experiment.task.train_loader) is not None
     where = f"epoch {row['epoch']:{len(str(last))}}/{last}" if sized else f"epoch {row['epoch']}"
     if experiment.settings.evaluate_every or not sized:
         where += f"  step {row['step']:{len(str(experiment.total_steps))}}/{experiment.total_steps}"

@@ -15,11 +15,12 @@ from torch import nn
 
 from surefoot import plots
 from surefoot.checks import finite, positive, whole
-from surefoot.lr_finder.find import Search, as_run, plan_of
+from surefoot.lr_finder.find import as_run, plan_of
 from surefoot.lr_finder.finding import LRFinding
 from surefoot.lr_finder.lent import Spent, lend
 from surefoot.lr_finder.planned import Schedule
 from surefoot.lr_finder.reading import horizon
+from surefoot.lr_finder.search import Search
 from surefoot.lr_scheduler.hyperparameters import check_name
 from surefoot.run import Run
 

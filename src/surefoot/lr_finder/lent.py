@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surefoot.batch import move
+from surefoot.batch import move, tensors
 from surefoot.lr_finder.planned import Planned, Settings
 from surefoot.lr_scheduler.hyperparameters import set_hyperparameter
 from surefoot.run import Run
@@ -47,9 +47,7 @@ class Lent:
     def __init__(self, run: Run, val_loader: Any, updates: int, max_batches: int, max_seconds: float) -> None:
         self._run = run
         self.spent, self.most, self._until = 0, max_batches, time.monotonic() + max_seconds
-        optimizer: Any = run.optimizer
-        if getattr(optimizer, "nonfinite", None) == "raise":  # where it diverges is what is looked for
-            optimizer.nonfinite = "skip"
+        self._let_diverge()
         _check_again("loader", run.loader)
         _check_again("val_loader", val_loader)
         held: list[list[Any]] = []
@@ -81,6 +79,10 @@ class Lent:
     def rewind(self) -> None:
         """Go back to where the run was lent."""
         self._run.rewind()
+        self._let_diverge()
+
+    def _let_diverge(self) -> None:
+        """No error where it does: that is what is looked for."""
         optimizer: Any = self._run.optimizer
         if getattr(optimizer, "nonfinite", None) == "raise":
             optimizer.nonfinite = "skip"
@@ -196,22 +198,15 @@ def _windows(run: Run) -> Iterator[list[Any]]:
         for window in run.windows():
             window = [move(batch, device) for batch in window]
             run.batch += len(window)
-            kept, size = kept + 1, size + sum(map(_bytes, window))
+            kept, size = kept + 1, size + sum(each.nbytes for each in tensors(window))
             yield window
             if size > MOST_BYTES and kept >= HELD:
                 return
 
 
-def _bytes(batch: Any) -> int:
-    if isinstance(batch, Tensor):
-        return batch.nbytes
-    values = batch.values() if hasattr(batch, "values") else batch if isinstance(batch, list | tuple) else ()
-    return sum(map(_bytes, values))
-
-
-def _norm(tensors: Sequence[Tensor]) -> float:
+def _norm(each: Sequence[Tensor]) -> float:
     norms = torch.nn.utils.get_total_norm(
-        [t.double() if not t.is_complex() else torch.view_as_real(t).double() for t in tensors]
+        [t.double() if not t.is_complex() else torch.view_as_real(t).double() for t in each]
     )
     return float(norms)
 

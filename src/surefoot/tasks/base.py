@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from surefoot.batch import move
+from surefoot.batch import length, move, tensors
 
-__all__ = ["Task", "TaskError", "device", "length", "samples", "shapes", "total"]
+__all__ = ["Task", "TaskError", "device", "shapes", "total"]
 
 
 class TaskError(RuntimeError):
@@ -61,7 +61,7 @@ class Task:
         sums: dict[str, float] = {}
         count = 0
         for batch in self.val_loader or ():
-            size, batch = samples(batch), move(batch, where)
+            size, batch = length(batch), move(batch, where)
             count += size
             results = {"loss": total(self.loss(self.model, batch))}
             results |= {name: metric(self.model, batch) for name, metric in self.metrics.items()}
@@ -92,29 +92,6 @@ def device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def length(loader: Any) -> int | None:
-    """How many batches a pass has, None where nobody knows.
-
-    Example:
-        >>> length([1, 2, 3]), length(iter([1]))
-        (3, None)
-    """
-    try:
-        return len(loader)
-    except TypeError:  # a DataLoader has __len__, whether its dataset has one or not
-        return None
-
-
-def samples(batch: Any) -> int:
-    """How many samples there are in a batch: the length of the first tensor in it, 1 where there is none.
-
-    Example:
-        >>> samples({"inputs": torch.ones(3, 2)}), samples((torch.ones(4), "note")), samples("text")
-        (3, 4, 1)
-    """
-    return next((len(tensor) for tensor in _tensors(batch) if tensor.ndim), 1)
-
-
 def shapes(batch: Any) -> str:
     """A batch in a few words: its tensors' shapes.
 
@@ -123,17 +100,6 @@ def shapes(batch: Any) -> str:
         '4 x 2 float32, 4 int64'
     """
     told = [
-        f"{' x '.join(map(str, t.shape)) or 'scalar'} {str(t.dtype).split('.')[1]}" for t in _tensors(batch)
+        f"{' x '.join(map(str, t.shape)) or 'scalar'} {str(t.dtype).split('.')[1]}" for t in tensors(batch)
     ]
     return ", ".join(told) or f"a {type(batch).__name__} without tensors"
-
-
-def _tensors(batch: Any) -> Iterable[Tensor]:
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from _tensors(value)
-    elif isinstance(batch, list | tuple):
-        for value in batch:
-            yield from _tensors(value)
