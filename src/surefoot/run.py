@@ -133,11 +133,6 @@ class Run:
         """Batches in a pass; None where nobody knows."""
         return self._feed.size[0]
 
-    @property
-    def at_pass_end(self) -> bool:
-        """Whether the last batch of the current pass has been trained on (never known without a length)."""
-        return self.batch == self.pass_length
-
     def windows(self) -> Iterator[list[Any]]:
         """The batches left of the current pass, those of an update together, after which ``epoch`` is one more.
 

@@ -23,8 +23,6 @@ DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 
 PICTURES = (".png", ".svg")
 
-DEFAULTS = Settings()
-
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console(highlight=False)
 
